@@ -1,0 +1,20 @@
+# Install rules: library, header, CMake package (find_package(spectrumkv)), pkg-config file.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS spectrumkv EXPORT spectrumkvTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES include/spectrumkv.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT spectrumkvTargets NAMESPACE spectrumkv:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/spectrumkv)
+
+configure_package_config_file(cmake/spectrumkv-config.cmake.in spectrumkv-config.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/spectrumkv)
+# Before 1.0 a minor release may break the ABI, so a consumer asks for the same minor.
+write_basic_package_version_file(spectrumkv-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv-config.cmake
+              ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv-config-version.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/spectrumkv)
+
+configure_file(cmake/spectrumkv.pc.in spectrumkv.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
