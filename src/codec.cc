@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+
+#include "error.h"
+#include "kernels/tiers.h"
+#include "rows.h"
+
+namespace skv {
+namespace {
+
+// Layers are worked on in groups that give every thread several units, so that a short prompt still fills all cores,
+// while a group's payload is still in cache when its leaves are hashed.
+constexpr size_t kUnitsPerThread = 8;
+
+const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
+
+uint64_t now_ns() {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
+}
+
+// Rows that precede a chunk in each section of a half.
+struct Before {
+  uint32_t rows[tiers::kTierCount + 2] = {};  // by tier
+  uint64_t quantized() const { return uint64_t{rows[1]} + rows[2] + rows[3] + rows[4]; }
+  uint64_t nibble() const { return uint64_t{rows[2]} + rows[3] + rows[4]; }
+};
+
+// One half of one layer, ready to be cut into chunks.
+struct HalfWork {
+  int32_t layer = 0;
+  int half = 0;
+  const SegmentShape* shape = nullptr;
+  const HalfLayout* layout = nullptr;
+  std::vector<uint8_t> own_tiers;  // decode: expanded from the map
+  std::span<const uint8_t> tiers;
+  std::vector<Before> before;  // per chunk
+
+  uint32_t chunks() const { return chunks_of(shape->tokens, shape->chunk); }
+};
+
+void count_before(HalfWork& work) {
+  work.before.resize(work.chunks());
+  Before running;
+  for (uint32_t c = 0; c < work.chunks(); ++c) {
+    work.before[c] = running;
+    const ChunkRange range = chunk_range(work.shape->tokens, work.shape->chunk, c);
+    for (uint32_t t = 0; t < range.tokens; ++t) ++running.rows[work.tiers[range.first + t]];
+  }
+}
+
+// The first byte of a chunk's first row in every section.
+kernels::Sections sections_at(std::byte* segment, const HalfWork& work, uint32_t chunk) {
+  const HalfLayout& layout = *work.layout;
+  const Before& before = work.before[chunk];
+  const uint64_t heads = work.shape->heads;
+  const uint64_t dim = work.shape->dim[work.half];
+  return {segment + layout.scales.offset + before.quantized() * heads * 2,
+          segment + layout.two.offset + before.rows[1] * heads * (dim / 4),
+          segment + layout.nibble.offset + before.nibble() * heads * (dim / 2),
+          segment + layout.plane2.offset + (uint64_t{before.rows[3]} + before.rows[4]) * heads * (dim / 4),
+          segment + layout.plane3.offset + before.rows[4] * heads * (dim / 4),
+          segment + layout.raw.offset + before.rows[tiers::kRaw] * row_bytes(*work.shape, work.half, tiers::kRaw)};
+}
+
+// Where a chunk's channel vectors lie: mean then balance.
+std::byte* vectors_at(std::byte* segment, const HalfWork& work, uint32_t chunk) {
+  const uint32_t flags = work.shape->transforms[work.half];
+  const uint64_t one = uint64_t{work.shape->heads} * work.shape->dim[work.half] * 2;
+  const uint64_t per_chunk = ((flags & tiers::kMean) != 0 ? one : 0) + ((flags & tiers::kBalance) != 0 ? one : 0);
+  return segment + work.layout->vectors.offset + chunk * per_chunk;
+}
+
+kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork& work, uint32_t index,
+                              std::byte* segment, Scratch& scratch) {
+  const SegmentShape& shape = *work.shape;
+  const ChunkRange range = chunk_range(shape.tokens, shape.chunk, index);
+  const kernels::Kernels& k = engine.kernels();
+  const size_t channels = size_t{shape.heads} * shape.dim[work.half];
+  const uint32_t flags = shape.transforms[work.half];
+  kernels::PackChunk job{rows_of(cache, work.layer, work.half, range, scratch),
+                         work.tiers.data() + range.first,
+                         {},
+                         shape.code,
+                         shape.raw_dtype,
+                         sections_at(segment, work, index)};
+  job.transform.hadamard = tiers::hadamard_of(flags);
+  if ((flags & (tiers::kMean | tiers::kBalance)) != 0) {
+    float* floats = scratch.need_floats(6 * channels);
+    float* mean = floats + 3 * channels;
+    float* balance = floats + 4 * channels;
+    float* recip = floats + 5 * channels;
+    std::byte* stored = vectors_at(segment, work, index);
+    auto* mean16 = (flags & tiers::kMean) != 0 ? reinterpret_cast<uint16_t*>(stored) : nullptr;
+    auto* balance16 = (flags & tiers::kBalance) != 0
+                          ? reinterpret_cast<uint16_t*>(stored + (mean16 != nullptr ? channels * 2 : 0))
+                          : nullptr;
+    const int32_t counted = k.stats(job.rows, job.tiers, floats, floats + channels, floats + 2 * channels);
+    const kernels::Verdict verdict =
+        k.vectors(flags & (tiers::kMean | tiers::kBalance), counted, shape.heads, shape.dim[work.half], floats,
+                  floats + channels, floats + 2 * channels, mean16, balance16, mean, balance, recip);
+    if (verdict.kind == kernels::Verdict::kOverflow) return verdict;
+    if (verdict.kind == kernels::Verdict::kNonFinite) {
+      // The statistics only know the head: packing the rows as they are names the row. When all rows are finite, it was
+      // the sum that overflowed.
+      const kernels::Verdict row = k.pack(job);
+      return row.kind != kernels::Verdict::kOk ? row : kernels::Verdict{kernels::Verdict::kOverflow, 0, verdict.head};
+    }
+    if (mean16 != nullptr) job.transform.mean = mean;
+    if (balance16 != nullptr) job.transform.recip = recip;
+  }
+  return k.pack(job);
+}
+
+[[noreturn]] void refuse(const HalfWork& work, uint32_t chunk, const kernels::Verdict& verdict) {
+  const uint32_t token = chunk * work.shape->chunk + static_cast<uint32_t>(verdict.token);
+  if (verdict.kind == kernels::Verdict::kNonFinite) {
+    fail(SKV_E_NON_FINITE, "layer %d %s token %u head %d: Inf or NaN in a row of a quantized tier; wanted finite values",
+         work.layer, half_name(work.half), token, verdict.head);
+  }
+  fail(SKV_E_OVERFLOW, "layer %d %s token %u head %d: a value too large for the 16-bit scale, mean or raw element",
+       work.layer, half_name(work.half), token, verdict.head);
+}
+
+// Leaf digests of segments [first, first + count), hashed in parallel; out[l] belongs to layer first + l.
+template <class SegmentAt>
+std::vector<std::vector<uint64_t>> leaf_digests(Engine& engine, size_t count, SegmentAt&& segment_at) {
+  std::vector<std::vector<uint64_t>> out(count);
+  std::vector<std::pair<uint32_t, uint32_t>> units;
+  for (size_t l = 0; l < count; ++l) {
+    const uint64_t leaves = leaf_count(segment_at(l).size());
+    out[l].resize(leaves);
+    for (uint64_t i = 0; i < leaves; ++i) units.emplace_back(static_cast<uint32_t>(l), static_cast<uint32_t>(i));
+  }
+  engine.run(units.size(), [&](size_t unit, Scratch&) {
+    const auto [l, i] = units[unit];
+    const std::span<const std::byte> leaf = leaf_of(segment_at(l), i);
+    out[l][i] = engine.kernels().digest(leaf.data(), leaf.size());
+  });
+  return out;
+}
+
+SegmentShape shape_of(const Cache& cache, int32_t layer) {
+  const CacheLayer& view = cache.layer(layer);
+  SegmentShape shape{};
+  shape.layer = static_cast<uint32_t>(layer);
+  shape.tokens = static_cast<uint32_t>(view.tokens);
+  shape.heads = static_cast<uint16_t>(view.kv_heads);
+  shape.first_head = static_cast<uint16_t>(view.first_head);
+  shape.first_position = static_cast<uint64_t>(view.first_position);
+  shape.dim[0] = static_cast<uint16_t>(view.dim[0]);
+  shape.dim[1] = static_cast<uint16_t>(view.dim[1]);
+  shape.dtype = static_cast<uint8_t>(view.dtype);
+  shape.group = static_cast<uint8_t>(view.group);
+  return shape;
+}
+
+// The plan must have been solved for a cache of this very shape and identity.
+void match_plan(const Cache& cache, const Plan& plan) {
+  if (!plan.solved()) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
+  if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
+    fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
+  }
+  for (int32_t l = 0; l < cache.layer_count(); ++l) {
+    const SegmentShape& want = plan.layers()[static_cast<size_t>(l)].shape;
+    const SegmentShape got = shape_of(cache, l);
+    if (got.tokens != want.tokens || got.heads != want.heads || got.dim[0] != want.dim[0] ||
+        got.dim[1] != want.dim[1] || got.dtype != want.dtype || got.first_position != want.first_position ||
+        got.first_head != want.first_head || got.group != want.group) {
+      fail(SKV_E_LAYOUT,
+           "layer %d: plan solved for %u tokens from %llu, %u heads from %u, dims %u/%u, dtype %u; got %u from %llu, %u "
+           "from %u, %u/%u, %u",
+           l, want.tokens, static_cast<unsigned long long>(want.first_position), want.heads, want.first_head,
+           want.dim[0], want.dim[1], want.dtype, got.tokens, static_cast<unsigned long long>(got.first_position),
+           got.heads, got.first_head, got.dim[0], got.dim[1], got.dtype);
+    }
+  }
+  if (cache.fingerprint() != plan.fingerprint) fail(SKV_E_MODEL, "the plan was solved for another model fingerprint");
+  if (cache.request_id() != plan.request_id) fail(SKV_E_REQUEST, "the plan was solved for another request id");
+}
+
+void match_destination(const Payload& payload, const Cache& cache, int32_t first, int32_t count) {
+  const Header& header = payload.header();
+  if (header.fingerprint != cache.fingerprint()) {
+    fail(SKV_E_MODEL, "payload of model %02x%02x%02x%02x..., destination is %02x%02x%02x%02x...", header.fingerprint[0],
+         header.fingerprint[1], header.fingerprint[2], header.fingerprint[3], cache.fingerprint()[0],
+         cache.fingerprint()[1], cache.fingerprint()[2], cache.fingerprint()[3]);
+  }
+  const std::array<uint8_t, SKV_REQUEST_ID_BYTES> any{};
+  if (cache.request_id() != any && header.request_id != cache.request_id()) {
+    fail(SKV_E_REQUEST, "payload of request %02x%02x%02x%02x..., destination wants %02x%02x%02x%02x...",
+         header.request_id[0], header.request_id[1], header.request_id[2], header.request_id[3], cache.request_id()[0],
+         cache.request_id()[1], cache.request_id()[2], cache.request_id()[3]);
+  }
+  if (payload.segments().size() != static_cast<size_t>(cache.layer_count())) {
+    fail(SKV_E_LAYOUT, "payload of %zu layers, destination has %d", payload.segments().size(), cache.layer_count());
+  }
+  for (int32_t l = first; l < first + count; ++l) {
+    const Segment& segment = payload.segments()[static_cast<size_t>(l)];
+    const SegmentShape& shape = segment.shape;
+    const CacheLayer& view = cache.layer(l);
+    if (view.tokens != shape.tokens || static_cast<uint64_t>(view.first_position) != shape.first_position) {
+      fail(SKV_E_LAYOUT, "layer %d: payload holds %u tokens from position %llu, destination %lld from %lld", l,
+           shape.tokens, static_cast<unsigned long long>(shape.first_position), static_cast<long long>(view.tokens),
+           static_cast<long long>(view.first_position));
+    }
+    if (view.dim[0] != shape.dim[0] || view.dim[1] != shape.dim[1]) {
+      fail(SKV_E_LAYOUT, "layer %d: payload has dims %u/%u, destination %d/%d", l, shape.dim[0], shape.dim[1],
+           view.dim[0], view.dim[1]);
+    }
+    if (view.first_head < shape.first_head || view.first_head + view.kv_heads > shape.first_head + shape.heads) {
+      fail(SKV_E_LAYOUT, "layer %d: payload has heads %u..%u, destination wants %d..%d", l, shape.first_head,
+           shape.first_head + shape.heads - 1, view.first_head, view.first_head + view.kv_heads - 1);
+    }
+    const uint64_t dropped = uint64_t{segment.counts[0].rows[tiers::kDrop]} + segment.counts[1].rows[tiers::kDrop];
+    if (dropped != 0 && !cache.can_mask()) {
+      fail(SKV_E_PERMITTED, "layer %d: %llu rows were dropped and the destination cannot mask them", l,
+           static_cast<unsigned long long>(dropped));
+    }
+  }
+}
+
+void check_layer_range(int32_t first, int32_t count, size_t layers) {
+  if (first < 0 || count < 0 || static_cast<size_t>(first) + static_cast<size_t>(count) > layers) {
+    fail(SKV_E_RANGE, "layer %d: wanted 0..%zu", first, layers - 1);
+  }
+}
+
+// Cuts layers into groups with enough units for every thread and calls work(first, count) on each.
+template <class UnitsOf, class Work>
+void by_group(const Engine& engine, int32_t first, int32_t count, UnitsOf&& units_of, Work&& work) {
+  const size_t wanted = engine.threads() == 1 ? 1 : kUnitsPerThread * static_cast<size_t>(engine.threads());
+  int32_t begin = first;
+  while (begin < first + count) {
+    int32_t end = begin;
+    for (size_t units = 0; end < first + count && units < wanted; ++end) units += units_of(end);
+    work(begin, end - begin);
+    begin = end;
+  }
+}
+
+struct Unit {
+  uint32_t work;
+  uint32_t chunk;
+};
+
+std::vector<Unit> units_of(const std::vector<HalfWork>& works) {
+  std::vector<Unit> units;
+  for (size_t w = 0; w < works.size(); ++w) {
+    for (uint32_t c = 0; c < works[w].chunks(); ++c) units.push_back({static_cast<uint32_t>(w), c});
+  }
+  return units;
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------- solving
+
+void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores) {
+  const uint64_t start = now_ns();
+  cache.check();
+  std::vector<SegmentShape> shapes;
+  for (int32_t l = 0; l < cache.layer_count(); ++l) shapes.push_back(shape_of(cache, l));
+  plan.adopt(std::move(shapes));
+  plan.fingerprint = cache.fingerprint();
+  plan.request_id = cache.request_id();
+  plan.can_mask = cache.can_mask();
+  plan.scored = SKV_SCORED_NONE;
+  plan.score_ns = 0;
+  std::vector<LayerCosts> costs;
+  if (plan.needs_costs()) {
+    Scores own;
+    if (scores == nullptr) {
+      score(engine, cache, own);
+      scores = &own;
+    }
+    costs = row_costs(engine, cache, plan, *scores);
+    plan.scored = scores->scored();
+    plan.score_ns = scores->score_ns();
+    if (scores == &own) {
+      plan.solve(costs);
+      plan.plan_ns = now_ns() - start - plan.score_ns;
+      return;
+    }
+  }
+  plan.solve(costs);
+  plan.plan_ns = now_ns() - start;
+}
+
+// ------------------------------------------------------------------------------------------------ encoding
+
+void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first,
+                   int32_t count) {
+  const uint64_t start = now_ns();
+  cache.check();
+  match_plan(cache, plan);
+  check_layer_range(first, count, payload.parsed_.segments.size());
+  if (payload.writable_ == nullptr) fail(SKV_E_STATE, "the payload is not under construction");
+  const auto segment_of = [&](int32_t layer) {
+    const Segment& segment = payload.parsed_.segments[static_cast<size_t>(layer)];
+    return std::span<std::byte>(payload.writable_ + segment.offset, segment.layout.bytes);
+  };
+  for (int32_t l = first; l < first + count; ++l) {
+    if (payload.encoded_[static_cast<size_t>(l)] != 0) fail(SKV_E_STATE, "layer %d is already encoded", l);
+    if (payload.parsed_.segments[static_cast<size_t>(l)].layout.bytes !=
+        plan.layers()[static_cast<size_t>(l)].layout.bytes) {
+      fail(SKV_E_LAYOUT, "layer %d: the payload was created for another plan", l);
+    }
+  }
+  try {
+    by_group(
+        engine, first, count, [&](int32_t l) { return 2 * chunks_of(plan.layers()[static_cast<size_t>(l)].shape.tokens, plan.layers()[static_cast<size_t>(l)].shape.chunk); },
+        [&](int32_t begin, int32_t layers) {
+          std::vector<HalfWork> works;
+          for (int32_t l = begin; l < begin + layers; ++l) {
+            const LayerPlan& layer = plan.layers()[static_cast<size_t>(l)];
+            const std::span<std::byte> segment = segment_of(l);
+            write_segment_header(segment, layer.shape, layer.layout);
+            zero_padding(segment, layer.layout);
+            for (int half = 0; half < 2; ++half) {
+              if (layer.shape.dim[half] == 0) continue;
+              write_map(segment, layer.layout.half[half], layer.tiers[half]);
+              HalfWork& work = works.emplace_back();
+              work.layer = l;
+              work.half = half;
+              work.shape = &layer.shape;
+              work.layout = &layer.layout.half[half];
+              work.tiers = layer.tiers[half];
+              count_before(work);
+            }
+          }
+          const std::vector<Unit> units = units_of(works);
+          std::vector<kernels::Verdict> verdicts(units.size());
+          engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
+            const HalfWork& work = works[units[unit].work];
+            verdicts[unit] =
+                encode_chunk(engine, cache, work, units[unit].chunk, segment_of(work.layer).data(), scratch);
+          });
+          for (size_t unit = 0; unit < units.size(); ++unit) {
+            if (verdicts[unit].kind != kernels::Verdict::kOk) {
+              refuse(works[units[unit].work], units[unit].chunk, verdicts[unit]);
+            }
+          }
+          const auto leaves = leaf_digests(engine, static_cast<size_t>(layers), [&](size_t l) {
+            return std::span<const std::byte>(segment_of(begin + static_cast<int32_t>(l)));
+          });
+          for (int32_t l = 0; l < layers; ++l) seal_segment(segment_of(begin + l), leaves[static_cast<size_t>(l)]);
+        });
+  } catch (...) {
+    for (int32_t l = first; l < first + count; ++l) {
+      const std::span<std::byte> segment = segment_of(l);
+      std::memset(segment.data(), 0, segment.size());
+    }
+    throw;
+  }
+  for (int32_t l = first; l < first + count; ++l) {
+    payload.encoded_[static_cast<size_t>(l)] = 1;
+    payload.verified_[static_cast<size_t>(l)] = 1;
+  }
+  payload.missing_ -= static_cast<size_t>(count);
+  payload.receipt_.encode_ns += now_ns() - start;
+}
+
+// ------------------------------------------------------------------------------------------------ decoding
+
+void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count) {
+  payload.need_complete();
+  check_layer_range(first, count, payload.segments().size());
+  std::vector<int32_t> todo;
+  for (int32_t l = first; l < first + count; ++l) {
+    if (payload.verified_[static_cast<size_t>(l)] == 0) todo.push_back(l);
+  }
+  const auto verify = [&](size_t i) {
+    const auto l = static_cast<size_t>(todo[i]);
+    verify_segment(payload.segment_bytes(l), payload.segments()[l], engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest);
+    check_scales(payload.segment_bytes(l), payload.segments()[l]);
+  };
+  if (engine != nullptr) {
+    engine->run(todo.size(), [&](size_t i, Scratch&) { verify(i); });
+  } else {
+    for (size_t i = 0; i < todo.size(); ++i) verify(i);
+  }
+  for (const int32_t l : todo) payload.verified_[static_cast<size_t>(l)] = 1;
+}
+
+void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count) {
+  const uint64_t start = now_ns();
+  payload.need_complete();
+  check_layer_range(first, count, payload.segments().size());
+  cache.check();
+  match_destination(payload, cache, first, count);
+  verify_layers(&engine, payload, first, count);
+  by_group(
+      engine, first, count, [&](int32_t l) { return 2 * chunks_of(payload.segments()[static_cast<size_t>(l)].shape.tokens, payload.segments()[static_cast<size_t>(l)].shape.chunk); },
+      [&](int32_t begin, int32_t layers) {
+        std::vector<HalfWork> works;
+        for (int32_t l = begin; l < begin + layers; ++l) {
+          const Segment& segment = payload.segments()[static_cast<size_t>(l)];
+          for (int half = 0; half < 2; ++half) {
+            if (segment.shape.dim[half] == 0) continue;
+            HalfWork& work = works.emplace_back();
+            work.layer = l;
+            work.half = half;
+            work.shape = &segment.shape;
+            work.layout = &segment.layout.half[half];
+          }
+        }
+        engine.run(works.size(), [&](size_t w, Scratch&) {
+          HalfWork& work = works[w];
+          const auto l = static_cast<size_t>(work.layer);
+          work.own_tiers.resize(work.shape->tokens);
+          read_tiers(payload.segment_bytes(l), payload.segments()[l], work.half, 0, work.own_tiers);
+          work.tiers = work.own_tiers;
+          count_before(work);
+        });
+        const std::vector<Unit> units = units_of(works);
+        engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
+          const HalfWork& work = works[units[unit].work];
+          const SegmentShape& shape = *work.shape;
+          const uint32_t index = units[unit].chunk;
+          const ChunkRange range = chunk_range(shape.tokens, shape.chunk, index);
+          // Read only: the kernels' Sections serve both directions.
+          auto* segment = const_cast<std::byte*>(payload.segment_bytes(static_cast<size_t>(work.layer)).data());
+          const size_t channels = size_t{shape.heads} * shape.dim[work.half];
+          const uint32_t flags = shape.transforms[work.half];
+          float* mean = scratch.need_floats(2 * channels);
+          float* balance = mean + channels;
+          const auto* stored = reinterpret_cast<const uint16_t*>(vectors_at(segment, work, index));
+          kernels::Transform transform;
+          transform.hadamard = tiers::hadamard_of(flags);
+          if ((flags & tiers::kMean) != 0) {
+            for (size_t c = 0; c < channels; ++c) mean[c] = tiers::f16_to_f32(stored[c]);
+            stored += channels;
+            transform.mean = mean;
+          }
+          if ((flags & tiers::kBalance) != 0) {
+            for (size_t c = 0; c < channels; ++c) balance[c] = tiers::f16_to_f32(stored[c]);
+            transform.balance = balance;
+          }
+          const CacheLayer& view = cache.layer(work.layer);
+          engine.kernels().unpack({rows_of(cache, work.layer, work.half, range, scratch),
+                                   work.tiers.data() + range.first, transform, shape.code, shape.raw_dtype,
+                                   shape.heads, view.first_head - shape.first_head, sections_at(segment, work, index)});
+        });
+      });
+  payload.receipt_.decode_ns += now_ns() - start;
+}
+
+}  // namespace skv

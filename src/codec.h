@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where cache, plan, kernels and payload meet: encode and decode. The only place that knows all four.
+#pragma once
+
+#include <spectrumkv.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cache.h"
+#include "engine.h"
+#include "payload.h"
+#include "plan.h"
+#include "score.h"
+
+namespace skv {
+
+// A payload with its bytes: opened (parsed from bytes someone else made) or made here, layer by layer.
+class Payload {
+ public:
+  // Parses bytes that `owner` keeps alive (null: the caller does).
+  static std::unique_ptr<Payload> open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  // An empty one for a solved plan; buffer empty: own memory.
+  static std::unique_ptr<Payload> create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer);
+
+  bool complete() const { return missing_ == 0; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+  const Header& header() const { return parsed_.header; }
+  std::span<const Segment> segments() const { return parsed_.segments; }
+  std::span<const std::byte> segment_bytes(size_t layer) const {
+    return bytes_.subspan(parsed_.segments[layer].offset, parsed_.segments[layer].layout.bytes);
+  }
+  const std::shared_ptr<const void>& owner() const { return owner_; }
+  void need_complete() const;
+
+  int64_t get(int32_t layer, int32_t key) const;
+  void tiers(int32_t layer, int32_t half, std::span<uint8_t> out) const;
+  skv_receipt receipt() const;
+  void moved(uint64_t wire_ns, int32_t plane) {
+    receipt_.wire_ns = wire_ns;
+    receipt_.plane = plane;
+  }
+
+ private:
+  friend void encode_layers(Engine&, const Cache&, const Plan&, Payload&, int32_t first, int32_t count);
+  friend void verify_layers(Engine*, Payload&, int32_t first, int32_t count);
+  friend void decode_layers(Engine&, Payload&, const Cache&, int32_t first, int32_t count);
+  Payload() = default;
+
+  std::span<const std::byte> bytes_;
+  std::byte* writable_ = nullptr;  // while under construction
+  std::shared_ptr<const void> owner_;
+  Parsed parsed_;
+  std::vector<uint8_t> verified_;  // per segment: digest and scales checked
+  std::vector<uint8_t> encoded_;   // per segment, under construction
+  size_t missing_ = 0;
+  skv_receipt receipt_{};
+};
+
+// Solves `plan` for `cache`: shapes from the view, costs from the scores (null: keys and values only), then tiers.
+void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores);
+
+// Layers [first, first + count) into their place. On a throw their bytes are zero again.
+void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first, int32_t count);
+// Digests and scales of layers not verified yet. Without an engine on the caller's thread.
+void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count);
+// Everything is checked before the first byte is written.
+void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count);
+
+}  // namespace skv

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The payload format, docs/wire-format.md, as bytes: sizes, writers, and a reader for untrusted input. Knows no tensors
+// and no devices.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace skv {
+
+constexpr uint64_t kHeaderBytes = 128;
+constexpr uint64_t kSegmentHeaderBytes = 64;
+constexpr uint64_t kSectionAlign = 16;
+constexpr uint64_t kLeafBytes = 65536;
+constexpr uint32_t kMaxLayers = 4096;
+constexpr uint32_t kMaxTokens = 1U << 28U;
+
+struct Header {
+  uint8_t wire_major = 1;
+  uint8_t wire_minor = 0;
+  uint32_t flags = 0;
+  uint32_t layer_count = 0;
+  uint64_t total_bytes = 0;
+  std::array<uint8_t, 32> fingerprint{};
+  std::array<uint8_t, 16> request_id{};
+  uint64_t raw_bytes = 0;
+  uint64_t budget_bytes = 0;
+  uint32_t scored = 0;
+};
+
+struct SegmentShape {
+  uint32_t layer;
+  uint32_t tokens;
+  uint16_t heads;
+  uint16_t first_head;
+  uint64_t first_position;
+  uint16_t dim[2];  // K, V; V may be 0
+  uint16_t chunk;
+  uint8_t dtype;
+  uint8_t raw_dtype;
+  uint8_t code;
+  uint8_t transforms[2];
+  uint8_t group;
+};
+
+// Rows by tier; 6 and 7 stay 0.
+struct TierCounts {
+  uint32_t rows[8] = {};
+};
+
+// A piece of a segment, from the segment's first byte.
+struct Extent {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
+struct HalfLayout {
+  Extent vectors, map, scales, two, nibble, plane2, plane3, raw;
+  uint32_t runs = 0;  // 0: the map is in bit-plane form
+};
+
+struct SegmentLayout {
+  HalfLayout half[2];
+  uint64_t bytes = 0;
+};
+
+// Where everything lies; a pure function of shape, tier counts and map forms. Cannot overflow for shapes in range.
+SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], const uint32_t runs[2]);
+
+// Counts rows by tier; runs is the number of runs if the writer uses the run form for this map, else 0.
+void count_tiers(std::span<const uint8_t> tiers, TierCounts& counts, uint32_t& runs);
+
+// --- writers; the segment is the whole segment's memory ------------------------------------------------------------
+void write_header(std::span<std::byte, kHeaderBytes> out, const Header& header);
+void write_segment_header(std::span<std::byte> segment, const SegmentShape& shape, const SegmentLayout& layout);
+void write_map(std::span<std::byte> segment, const HalfLayout& layout, std::span<const uint8_t> tiers);
+// Zeros the bytes between sections.
+void zero_padding(std::span<std::byte> segment, const SegmentLayout& layout);
+// Writes the digest once everything else is in.
+void seal_segment(std::span<std::byte> segment, std::span<const uint64_t> leaf_digests);
+
+inline uint64_t leaf_count(uint64_t segment_bytes) {
+  return (segment_bytes - kSegmentHeaderBytes + kLeafBytes - 1) / kLeafBytes;
+}
+std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t index);
+
+// --- reader --------------------------------------------------------------------------------------------------------
+struct Segment {
+  SegmentShape shape{};
+  SegmentLayout layout;
+  TierCounts counts[2];
+  uint64_t offset = 0;  // from the payload's first byte
+  uint64_t digest = 0;
+};
+
+struct Parsed {
+  Header header;
+  std::vector<Segment> segments;
+};
+
+// Checks every rule of the text but segment digests and scales. Throws with the text's statuses. Allocates in proportion
+// to the layers present, never to a claimed size.
+Parsed parse(std::span<const std::byte> bytes);
+
+using Digest = uint64_t (*)(const void* bytes, size_t size);
+// Throws CHECKSUM.
+void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest);
+// Throws MALFORMED for a scale that is Inf or NaN.
+void check_scales(std::span<const std::byte> bytes, const Segment& segment);
+// Tiers of tokens [first, first + out.size()) of one half.
+void read_tiers(std::span<const std::byte> bytes, const Segment& segment, int half, uint64_t first,
+                std::span<uint8_t> out);
+
+}  // namespace skv

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Payload object: bytes with an owner, what is in them, and the receipt.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "codec.h"
+#include "error.h"
+#include "kernels/tiers.h"
+
+namespace skv {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+std::shared_ptr<std::byte> aligned_bytes(size_t size) {
+  auto* memory = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
+  return {memory, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); }};
+}
+
+void count_rows(skv_receipt& receipt, std::span<const Segment> segments) {
+  for (const Segment& segment : segments) {
+    for (int tier = 0; tier < 8; ++tier) {
+      receipt.k_rows[tier] += segment.counts[0].rows[tier];
+      receipt.v_rows[tier] += segment.shape.dim[1] == 0 ? 0 : segment.counts[1].rows[tier];
+    }
+    receipt.code = segment.shape.code;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  std::unique_ptr<Payload> payload(new Payload);
+  payload->parsed_ = parse(bytes);
+  payload->bytes_ = bytes;
+  payload->owner_ = std::move(owner);
+  payload->verified_.assign(payload->parsed_.segments.size(), 0);
+  const Header& header = payload->parsed_.header;
+  payload->receipt_.scored = static_cast<int32_t>(header.scored);
+  payload->receipt_.raw_bytes = header.raw_bytes;
+  payload->receipt_.budget_bytes = header.budget_bytes;
+  payload->receipt_.payload_bytes = header.total_bytes;
+  count_rows(payload->receipt_, payload->parsed_.segments);
+  return payload;
+}
+
+std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer) {
+  if (!plan.solved()) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
+  if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
+    fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
+  }
+  const uint64_t size = plan.payload_bytes();
+  std::unique_ptr<Payload> payload(new Payload);
+  if (buffer.data() == nullptr) {
+    std::shared_ptr<std::byte> memory = aligned_bytes(size);
+    payload->writable_ = memory.get();
+    payload->owner_ = std::move(memory);
+  } else {
+    if (buffer.size() < size) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %llu", buffer.size(), static_cast<unsigned long long>(size));
+    if (reinterpret_cast<uintptr_t>(buffer.data()) % 16 != 0) fail(SKV_E_ARGUMENT, "buffer %p: wanted 16-byte alignment", static_cast<void*>(buffer.data()));
+    payload->writable_ = buffer.data();
+  }
+  payload->bytes_ = {payload->writable_, size};
+  Header& header = payload->parsed_.header;
+  header.layer_count = static_cast<uint32_t>(plan.layers().size());
+  header.total_bytes = size;
+  header.fingerprint = cache.fingerprint();
+  header.request_id = cache.request_id();
+  header.raw_bytes = plan.raw_bytes();
+  header.budget_bytes = plan.budget_bytes();
+  header.scored = static_cast<uint32_t>(plan.scored);
+  write_header(std::span<std::byte, 128>(payload->writable_, 128), header);
+  uint64_t offset = 128;
+  for (const LayerPlan& layer : plan.layers()) {
+    Segment& segment = payload->parsed_.segments.emplace_back();
+    segment.shape = layer.shape;
+    segment.layout = layer.layout;
+    segment.counts[0] = layer.counts[0];
+    segment.counts[1] = layer.counts[1];
+    segment.offset = offset;
+    offset += layer.layout.bytes;
+  }
+  payload->verified_.assign(plan.layers().size(), 0);
+  payload->encoded_.assign(plan.layers().size(), 0);
+  payload->missing_ = plan.layers().size();
+  payload->receipt_.scored = plan.scored;
+  payload->receipt_.raw_bytes = plan.raw_bytes();
+  payload->receipt_.budget_bytes = plan.budget_bytes();
+  payload->receipt_.payload_bytes = size;
+  payload->receipt_.score_ns = plan.score_ns;
+  payload->receipt_.plan_ns = plan.plan_ns;
+  count_rows(payload->receipt_, payload->parsed_.segments);
+  return payload;
+}
+
+void Payload::need_complete() const {
+  if (missing_ != 0) {
+    fail(SKV_E_STATE, "%zu of %zu layers are not encoded yet", missing_, parsed_.segments.size());
+  }
+}
+
+int64_t Payload::get(int32_t layer, int32_t key) const {
+  if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
+    fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
+  }
+  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_OFFSET) fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..18)", key);
+  if (layer == SKV_ALL) {
+    switch (key) {
+      case SKV_PAYLOAD_BYTES:
+        return static_cast<int64_t>(bytes_.size());
+      case SKV_PAYLOAD_LAYERS:
+        return static_cast<int64_t>(parsed_.segments.size());
+      case SKV_PAYLOAD_RAW_BYTES:
+        return static_cast<int64_t>(parsed_.header.raw_bytes);
+      case SKV_PAYLOAD_WIRE:
+        return parsed_.header.wire_major * 256 + parsed_.header.wire_minor;
+      case SKV_PAYLOAD_TOKENS: {
+        uint32_t most = 0;
+        for (const Segment& segment : parsed_.segments) most = std::max(most, segment.shape.tokens);
+        return most;
+      }
+      default:
+        fail(SKV_E_RANGE, "payload fact %d is a segment's: wanted a layer 0..%zu", key, parsed_.segments.size() - 1);
+    }
+  }
+  const Segment& segment = parsed_.segments[static_cast<size_t>(layer)];
+  const SegmentShape& shape = segment.shape;
+  switch (key) {
+    case SKV_PAYLOAD_BYTES:
+      return static_cast<int64_t>(segment.layout.bytes);
+    case SKV_PAYLOAD_RAW_BYTES:
+      return 2LL * shape.tokens * shape.heads * (shape.dim[0] + shape.dim[1]);
+    case SKV_PAYLOAD_TOKENS:
+      return shape.tokens;
+    case SKV_PAYLOAD_POSITION:
+      return static_cast<int64_t>(shape.first_position);
+    case SKV_PAYLOAD_HEADS:
+      return shape.heads;
+    case SKV_PAYLOAD_K_DIM:
+      return shape.dim[0];
+    case SKV_PAYLOAD_V_DIM:
+      return shape.dim[1];
+    case SKV_PAYLOAD_DTYPE:
+      return shape.dtype;
+    case SKV_PAYLOAD_RAW_DTYPE:
+      return shape.raw_dtype;
+    case SKV_PAYLOAD_CHUNK:
+      return shape.chunk;
+    case SKV_PAYLOAD_CODE:
+      return shape.code;
+    case SKV_PAYLOAD_K_TRANSFORMS:
+      return shape.transforms[0];
+    case SKV_PAYLOAD_V_TRANSFORMS:
+      return shape.transforms[1];
+    case SKV_PAYLOAD_GROUP:
+      return shape.group;
+    case SKV_PAYLOAD_FIRST_HEAD:
+      return shape.first_head;
+    case SKV_PAYLOAD_OFFSET:
+      return static_cast<int64_t>(segment.offset);
+    default:
+      fail(SKV_E_RANGE, "payload fact %d is the whole payload's: wanted layer SKV_ALL", key);
+  }
+}
+
+void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) const {
+  need_complete();
+  if (layer < 0 || layer >= static_cast<int32_t>(parsed_.segments.size())) {
+    fail(SKV_E_RANGE, "layer %d: wanted 0..%zu", layer, parsed_.segments.size() - 1);
+  }
+  const Segment& segment = parsed_.segments[static_cast<size_t>(layer)];
+  if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
+  const size_t tokens = segment.shape.dim[half] == 0 ? 0 : segment.shape.tokens;
+  if (out.size() != tokens) fail(SKV_E_RANGE, "room for %zu tiers, wanted exactly %zu", out.size(), tokens);
+  if (tokens != 0) read_tiers(segment_bytes(static_cast<size_t>(layer)), segment, half, 0, out);
+}
+
+skv_receipt Payload::receipt() const {
+  skv_receipt receipt = receipt_;
+  receipt.struct_size = sizeof receipt;
+  receipt.ratio = receipt.raw_bytes == 0 ? 0 : static_cast<double>(receipt.payload_bytes) / static_cast<double>(receipt.raw_bytes);
+  const uint64_t spent = receipt.encode_ns + receipt.decode_ns;
+  if (spent != 0 && receipt.raw_bytes > receipt.payload_bytes) {
+    receipt.break_even_bits_per_s =
+        8e9 * static_cast<double>(receipt.raw_bytes - receipt.payload_bytes) / static_cast<double>(spent);
+  }
+  return receipt;
+}
+
+}  // namespace skv

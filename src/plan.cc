@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "allocate.h"
+#include "error.h"
+#include "kernels/tiers.h"
+
+namespace skv {
+namespace {
+
+
+
+constexpr uint64_t kSectionsPerHalf = 8;
+
+const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
+
+void check_transforms(uint32_t flags, const SegmentShape& shape, int half) {
+  const int32_t n = tiers::hadamard_of(flags);
+  if (n != 0 && shape.dim[half] % n != 0) {
+    fail(SKV_E_GEOMETRY, "layer %u %s: Hadamard-%d does not divide dim %u", shape.layer, half_name(half), n,
+         shape.dim[half]);
+  }
+}
+
+}  // namespace
+
+uint8_t default_transforms(int half, uint32_t dim) {
+  if (dim == 0) return 0;
+  const uint32_t hadamard = dim >= 256 && dim % 16 == 0 ? tiers::kHadamard16 : tiers::kHadamard8;
+  return static_cast<uint8_t>(half == SKV_K ? tiers::kMean | tiers::kBalance | hadamard : hadamard);
+}
+
+float relative_error(int32_t code, uint8_t tier) {
+  if (tier == tiers::kRaw) return 0.0F;
+  // Step width over the 8-bit step, squared. The paper's INT4 has steps of absmax/7.
+  if (code == tiers::kCodePaper && tier == 2) return (127.0F / 7.0F) * (127.0F / 7.0F);
+  return std::ldexp(1.0F, 4 * (4 - tier));
+}
+
+uint64_t row_bytes(const SegmentShape& shape, int half, uint8_t tier) {
+  const uint64_t heads = shape.heads;
+  const uint64_t dim = shape.dim[half];
+  if (tier == tiers::kDrop) return 0;
+  if (tier == tiers::kRaw) return heads * dim * static_cast<uint64_t>(tiers::element_bytes(shape.raw_dtype));
+  return heads * (2 + dim * tier / 4);
+}
+
+void Plan::set(int32_t key, int64_t value) {
+  const auto refuse = [&](const char* name, const char* wanted) {
+    fail(SKV_E_RANGE, "plan option %s = %lld: wanted %s", name, static_cast<long long>(value), wanted);
+  };
+  switch (key) {
+    case SKV_PLAN_SINKS:
+      if (value < 0 || value > 65536) refuse("SINKS", "0..65536 tokens");
+      options.sinks = static_cast<int32_t>(value);
+      break;
+    case SKV_PLAN_CHUNK:
+      if (value < 32 || value > tiers::kMaxChunk || value % 32 != 0) refuse("CHUNK", "32..256 in steps of 32");
+      options.chunk = static_cast<int32_t>(value);
+      break;
+    case SKV_PLAN_K_TRANSFORMS:
+    case SKV_PLAN_V_TRANSFORMS:
+      if (value < 0 || value > 15 || (value & 12) == 12) {
+        refuse(key == SKV_PLAN_K_TRANSFORMS ? "K_TRANSFORMS" : "V_TRANSFORMS",
+               "SKV_TRANSFORM_* flags, at most one Hadamard");
+      }
+      options.transforms[key - SKV_PLAN_K_TRANSFORMS] = static_cast<int32_t>(value);
+      break;
+    case SKV_PLAN_CODE:
+      if (value != SKV_CODE_EMBEDDED && value != SKV_CODE_PAPER) refuse("CODE", "SKV_CODE_EMBEDDED or SKV_CODE_PAPER");
+      options.code = static_cast<int32_t>(value);
+      break;
+    case SKV_PLAN_K_TIERS:
+    case SKV_PLAN_V_TIERS:
+      if (value < 2 || value >= 64 || (value & 1) != 0) {
+        refuse(key == SKV_PLAN_K_TIERS ? "K_TIERS" : "V_TIERS", "a non-empty set of 1 << SKV_TIER_2BIT .. _RAW");
+      }
+      options.tiers[key - SKV_PLAN_K_TIERS] = static_cast<uint32_t>(value);
+      break;
+    case SKV_PLAN_RAW_DTYPE:
+      if (value < SKV_F16 || value > SKV_F32) refuse("RAW_DTYPE", "SKV_F16, SKV_BF16 or SKV_F32");
+      options.raw_dtype = static_cast<int32_t>(value);
+      break;
+    default:
+      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..8)", key);
+  }
+  solved_ = false;
+}
+
+void Plan::set_fraction(double fraction) {
+  if (!(fraction > 0.0) || !(fraction <= 1000.0)) {
+    fail(SKV_E_RANGE, "budget fraction %g: wanted above 0 and at most 1000", fraction);
+  }
+  options.fraction = fraction;
+  options.bytes = 0;
+  solved_ = false;
+}
+
+void Plan::set_bytes(uint64_t bytes) {
+  if (bytes == 0) fail(SKV_E_RANGE, "budget of 0 bytes: wanted at least 1");
+  options.bytes = bytes;
+  options.fraction = 0;
+  solved_ = false;
+}
+
+void Plan::set_strategy(std::string_view name) {
+  if (name == "error-aware") {
+    options.strategy = Strategy::kErrorAware;
+  } else if (name == "raw") {
+    options.strategy = Strategy::kRaw;
+  } else if (name == "greedy") {
+    options.strategy = Strategy::kGreedy;
+  } else if (name.size() == 9 && name.substr(0, 8) == "uniform-" &&
+             std::string_view("2468").find(name[8]) != std::string_view::npos) {
+    options.strategy = Strategy::kUniform;
+    options.uniform_tier = (name[8] - '0') / 2;
+  } else {
+    fail(SKV_E_KEY, "strategy \"%s\": wanted error-aware, raw, uniform-2, uniform-4, uniform-6, uniform-8 or greedy",
+         std::string(name).c_str());
+  }
+  solved_ = false;
+}
+
+void Plan::adopt(std::vector<SegmentShape> shapes) {
+  solved_ = false;
+  layers_.clear();
+  layers_.resize(shapes.size());
+  raw_bytes_ = 0;
+  for (size_t l = 0; l < shapes.size(); ++l) {
+    SegmentShape& shape = shapes[l];
+    // The paper's greedy comes with the paper's codec.
+    const bool paper = options.strategy == Strategy::kGreedy;
+    shape.chunk = static_cast<uint16_t>(options.chunk);
+    shape.code = static_cast<uint8_t>(paper ? SKV_CODE_PAPER : options.code);
+    for (int half = 0; half < 2; ++half) {
+      const int32_t asked = paper ? 0 : options.transforms[half];
+      shape.transforms[half] = shape.dim[half] == 0 ? uint8_t{0}
+                               : asked < 0          ? default_transforms(half, shape.dim[half])
+                                                    : static_cast<uint8_t>(asked);
+      check_transforms(shape.transforms[half], shape, half);
+      raw_bytes_ += 2ULL * shape.tokens * shape.heads * shape.dim[half];
+    }
+    if (options.raw_dtype != 0 && shape.dtype != SKV_F32 && options.raw_dtype != shape.dtype) {
+      fail(SKV_E_DTYPE, "layer %u: RAW_DTYPE %d for a cache of dtype %d: only F32 caches can be cast", shape.layer,
+           options.raw_dtype, shape.dtype);
+    }
+    shape.raw_dtype = static_cast<uint8_t>(options.raw_dtype != 0 ? options.raw_dtype : shape.dtype);
+    layers_[l].shape = shape;
+    for (int half = 0; half < 2; ++half) layers_[l].tiers[half].assign(shape.dim[half] == 0 ? 0 : shape.tokens, 0);
+  }
+}
+
+void Plan::lay_out(LayerPlan& layer) const {
+  for (int half = 0; half < 2; ++half) {
+    layer.counts[half] = {};
+    layer.runs[half] = 0;
+    if (layer.shape.dim[half] != 0) count_tiers(layer.tiers[half], layer.counts[half], layer.runs[half]);
+  }
+  layer.layout = layout_of(layer.shape, layer.counts, layer.runs);
+}
+
+void Plan::lay_out_all() {
+  payload_bytes_ = kHeaderBytes;
+  for (LayerPlan& layer : layers_) {
+    lay_out(layer);
+    payload_bytes_ += layer.layout.bytes;
+  }
+}
+
+void Plan::solve(std::span<const LayerCosts> costs) {
+  if (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kGreedy) {
+    if (options.fraction == 0 && options.bytes == 0) {
+      fail(SKV_E_STATE, "no budget: call skv_plan_set_budget or skv_plan_set_budget_bytes before skv_plan_solve");
+    }
+    budget_bytes_ = options.bytes != 0
+                        ? options.bytes
+                        : static_cast<uint64_t>(options.fraction * static_cast<double>(raw_bytes_));
+  } else {
+    budget_bytes_ = 0;
+  }
+  switch (options.strategy) {
+    case Strategy::kRaw:
+      solve_uniform(tiers::kRaw);
+      break;
+    case Strategy::kUniform:
+      solve_uniform(static_cast<uint8_t>(options.uniform_tier));
+      break;
+    case Strategy::kGreedy:
+      solve_greedy();
+      break;
+    case Strategy::kErrorAware:
+      solve_error_aware(costs);
+      break;
+  }
+  solved_ = true;
+}
+
+void Plan::solve_uniform(uint8_t tier) {
+  for (LayerPlan& layer : layers_) {
+    if (layer.shape.code == SKV_CODE_PAPER && (tier == 1 || tier == 3)) {
+      fail(SKV_E_PERMITTED, "the paper's code has no %d-bit tier: wanted 4 or 8", 2 * tier);
+    }
+    for (int half = 0; half < 2; ++half) {
+      for (uint32_t t = 0; t < layer.tiers[half].size(); ++t) {
+        const bool sink = layer.shape.first_position + t < static_cast<uint64_t>(options.sinks);
+        layer.tiers[half][t] = sink ? tiers::kRaw : tier;
+      }
+    }
+  }
+  lay_out_all();
+}
+
+void Plan::solve_greedy() {
+  const bool fits = allocate_greedy(layers_, options, budget_bytes_, [this] {
+    lay_out_all();
+    return payload_bytes_;
+  });
+  lay_out_all();
+  if (!fits) {
+    fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw) of strategy greedy",
+         static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
+         static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_));
+  }
+}
+
+void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
+  for (const LayerPlan& layer : layers_) {
+    for (int half = 0; half < 2; ++half) {
+      if (layer.shape.code == SKV_CODE_PAPER && (options.tiers[half] & 0x0AU) != 0) {
+        fail(SKV_E_PERMITTED, "%s tiers 0x%X: the paper's code has no 2-bit and no 6-bit tier; set the tiers option",
+             half_name(half), options.tiers[half]);
+      }
+    }
+  }
+  allocate_floor(layers_, options);
+  lay_out_all();
+  if (payload_bytes_ > budget_bytes_) {
+    fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw)",
+         static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
+         static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_));
+  }
+  // Rows may take what is left once every map is in its widest form and every section padded to the utmost; what that
+  // reserve did not need is handed out in a second round.
+  const uint64_t floor_bytes = payload_bytes_;
+  uint64_t reserve = 0;
+  for (const LayerPlan& layer : layers_) {
+    reserve += 2 * kSectionsPerHalf * (kSectionAlign - 1) + 2 * 24 * ((layer.shape.tokens + 63ULL) / 64);
+  }
+  const std::vector<LayerPlan> floor_layers = layers_;
+  uint64_t row_budget = budget_bytes_ - floor_bytes;
+  row_budget -= std::min(row_budget, reserve);
+  std::vector<LayerPlan> best = floor_layers;
+  for (int round = 0; round < 3; ++round) {
+    allocate_error_aware(layers_, options, costs, row_budget);
+    lay_out_all();
+    if (payload_bytes_ > budget_bytes_) break;
+    const uint64_t slack = budget_bytes_ - payload_bytes_;
+    best = layers_;
+    if (slack < kSectionAlign) break;
+    row_budget += slack;
+  }
+  layers_ = std::move(best);
+  lay_out_all();
+}
+
+std::span<const uint8_t> Plan::tiers_of(int32_t layer, int half) const {
+  if (!solved_) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
+  if (layer < 0 || static_cast<size_t>(layer) >= layers_.size()) {
+    fail(SKV_E_RANGE, "layer %d: the plan has %zu", layer, layers_.size());
+  }
+  return layers_[static_cast<size_t>(layer)].tiers[half];
+}
+
+void Plan::set_tiers(int32_t layer, int half, std::span<const uint8_t> wanted) {
+  tiers_of(layer, half);  // checks the state and the layer
+  LayerPlan& target = layers_[static_cast<size_t>(layer)];
+  if (wanted.size() != target.tiers[half].size()) {
+    fail(SKV_E_RANGE, "layer %d %s: got %zu tiers, wanted %zu", layer, half_name(half), wanted.size(),
+         target.tiers[half].size());
+  }
+  for (size_t t = 0; t < wanted.size(); ++t) {
+    const uint8_t tier = wanted[t];
+    if (tier >= tiers::kTierCount) fail(SKV_E_RANGE, "token %zu: tier %u, wanted 0..5", t, tier);
+    if (tier == tiers::kDrop && !can_mask) {
+      fail(SKV_E_PERMITTED, "token %zu: DROP for a cache that cannot mask (SKV_CACHE_CAN_MASK)", t);
+    }
+    if (target.shape.code == SKV_CODE_PAPER && (tier == 1 || tier == 3)) {
+      fail(SKV_E_PERMITTED, "token %zu: the paper's code has no %d-bit tier", t, 2 * tier);
+    }
+  }
+  target.tiers[half].assign(wanted.begin(), wanted.end());
+  lay_out_all();
+}
+
+}  // namespace skv

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tier for every (layer, half, token) under a byte budget. Pure: no I/O, no device, no cache memory; the shapes and
+// the costs come in, tiers and the exact byte count go out.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "payload.h"
+
+namespace skv {
+
+enum class Strategy { kErrorAware, kRaw, kUniform, kGreedy };
+
+struct PlanOptions {
+  int32_t sinks = 4;          // arXiv 2606.08635 pins the first 4 tokens
+  int32_t chunk = 256;        // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
+  int32_t transforms[2] = {-1, -1};  // -1: the default for the dim, see default_transforms
+  int32_t code = 0;
+  uint32_t tiers[2] = {0x3CU, 0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
+  int32_t raw_dtype = 0;               // 0: the cache's own
+  Strategy strategy = Strategy::kErrorAware;
+  int32_t uniform_tier = 2;
+  double fraction = 0;        // of the raw bytes; 0: not set
+  uint64_t bytes = 0;         // 0: not set
+};
+
+// MEAN|BALANCE|HADAMARD for K, HADAMARD for V; 8 points below 256 channels, 16 from there on (Gemma-3: KL 0.0045
+// instead of 0.0060 at d = 256).
+uint8_t default_transforms(int half, uint32_t dim);
+
+// What solving produced for one layer.
+struct LayerPlan {
+  SegmentShape shape{};
+  std::vector<uint8_t> tiers[2];  // [tokens] of K, of V (empty without V)
+  TierCounts counts[2]{};
+  uint32_t runs[2] = {0, 0};
+  SegmentLayout layout{};
+};
+
+// Cost of the 8-bit tier of one layer: entry t of half h is weight x squared error of token t's row at 8 bits; other
+// tiers scale it by relative_error(). Empty where the strategy needs none.
+struct LayerCosts {
+  std::vector<float> half[2];
+};
+
+class Plan {
+ public:
+  // Options, then solve once per cache; solving again replaces the result.
+  PlanOptions options;
+
+  void set(int32_t key, int64_t value);
+  void set_fraction(double fraction);
+  void set_bytes(uint64_t bytes);
+  void set_strategy(std::string_view name);
+
+  // Fills shape.{chunk, code, transforms, raw_dtype} of every layer from the options; validates them against the dims.
+  void adopt(std::vector<SegmentShape> shapes);
+  // Chooses tiers; costs is empty or one entry a layer. can_mask permits DROP in set_tiers later.
+  void solve(std::span<const LayerCosts> costs);
+  void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
+
+  bool needs_costs() const { return options.strategy == Strategy::kErrorAware; }
+  bool solved() const { return solved_; }
+  const std::vector<LayerPlan>& layers() const { return layers_; }
+  // Throws STATE before solve, RANGE for a layer that is not there.
+  std::span<const uint8_t> tiers_of(int32_t layer, int half) const;
+  uint64_t payload_bytes() const { return payload_bytes_; }
+  uint64_t budget_bytes() const { return budget_bytes_; }
+  uint64_t raw_bytes() const { return raw_bytes_; }
+
+  // Bound to what it was solved for.
+  std::array<uint8_t, 32> fingerprint{};
+  std::array<uint8_t, 16> request_id{};
+  bool can_mask = false;
+  int32_t scored = 0;
+  uint64_t score_ns = 0;
+  uint64_t plan_ns = 0;
+
+ private:
+  void lay_out(LayerPlan& layer) const;
+  void lay_out_all();
+  void solve_uniform(uint8_t tier);
+  void solve_error_aware(std::span<const LayerCosts> costs);
+  void solve_greedy();
+
+  std::vector<LayerPlan> layers_;
+  uint64_t payload_bytes_ = 0;
+  uint64_t budget_bytes_ = 0;
+  uint64_t raw_bytes_ = 0;
+  bool solved_ = false;
+};
+
+// Squared error of a tier relative to the 8-bit tier's, for a uniform quantizer: 4^(4-p); RAW 0.
+float relative_error(int32_t code, uint8_t tier);
+
+// Payload bytes that one row of a half takes in a tier (scales included).
+uint64_t row_bytes(const SegmentShape& shape, int half, uint8_t tier);
+
+}  // namespace skv

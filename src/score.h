@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much an error in each row costs. Weights are per (layer, half, token): cost of a tier = weight x the row's mean
+// squared error in that tier.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cache.h"
+#include "engine.h"
+#include "plan.h"
+
+namespace skv {
+
+// The last queries of a layer, after RoPE; caller memory.
+struct QueryView {
+  const std::byte* base = nullptr;
+  size_t bytes = 0;
+  int32_t dtype = 0;
+  int32_t count = 0;
+  int32_t heads = 0;
+  int64_t stride_query = 0;
+  int64_t stride_head = 0;
+  int64_t stride_elem = 0;
+  float scale = 0;     // 0: 1/sqrt(k_dim)
+  int32_t window = 0;  // 0: none
+};
+
+class Scores {
+ public:
+  void set_weights(int32_t layer, int32_t half, std::span<const float> weights);
+  void set_queries(int32_t layer, const QueryView& queries);
+  // Weights of one (layer, half); empty before scoring.
+  std::span<const float> weights(int32_t layer, int half) const;
+  int32_t scored() const { return scored_; }
+  uint64_t score_ns() const { return score_ns_; }
+
+ private:
+  friend void score(Engine&, const Cache&, Scores&);
+  friend std::vector<LayerCosts> row_costs(Engine&, const Cache&, const Plan&, const Scores&);
+
+  struct Layer {
+    std::vector<float> given[2];     // the caller's
+    std::optional<QueryView> queries;
+    std::vector<float> weights[2];   // in force
+    std::vector<float> errors[2];    // mean squared error per element at 8 bits with the default transforms
+  };
+  std::vector<Layer> layers_;
+  Layer every_;  // SKV_ALL
+  int32_t scored_ = 0;
+  uint64_t score_ns_ = 0;
+};
+
+// Computes every weight that the caller did not give. Throws NON_FINITE, GEOMETRY.
+void score(Engine& engine, const Cache& cache, Scores& scores);
+
+// weight x error at 8 bits for every row, with the plan's transforms and chunks. `scores` must have been scored for a
+// cache of this shape (LAYOUT).
+std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan& plan, const Scores& scores);
+
+}  // namespace skv
