@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// XXH3-64 with the baseline's instructions (SSE2 on x86-64, NEON on aarch64).
+#include "kernels/cpu/cpu.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace skv::kernels::scalar {
+
+uint64_t digest(const void* bytes, size_t size) { return XXH3_64bits(bytes, size); }
+
+}  // namespace skv::kernels::scalar
