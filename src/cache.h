@@ -56,7 +56,7 @@ class Cache {
   void set(int32_t key, int64_t value);
 
   // Throws unless everything is set, every element lies inside its plane, block ids are valid and distinct, and no two
-  // elements of the view share memory (exact; see cache_check.cc for the method and its cost). The result is kept until
+  // elements of the view share memory (exact; see cache_overlap.cc for the method and its cost). The result is kept until
   // the next setter call, so checking in every call that uses the view is free after the first.
   void check() const;
 
@@ -96,7 +96,7 @@ class Cache {
   mutable Flag checked_;
 };
 
-// Throws unless no two elements of the view share memory and all strides nest; planes were found in range before.
+// Throws unless strides nest, block ids are distinct and no two elements share memory. Planes must be in range.
 void check_overlap(std::span<const CacheLayer> layers);
 
 }  // namespace skv
