@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Do two elements of a view share memory? A plane is one or two pieces (its full blocks; its last, partial block), each
-// a product of up to four nested strides, so its elements can be enumerated in address order and "does the piece touch
-// these bytes" takes a few divisions. Pieces that are not apart in address go through
+// a product of up to four nested strides: each stride steps over all that lies below it. (Strides that do not nest are
+// refused with SKV_E_STRIDE, although a few such planes share nothing.) So its elements can be enumerated in address
+// order, and "does the piece touch these bytes" takes a few divisions. Pieces not apart in address go through
 //   1. residues: modulo a stride of one of the two, whole dimensions vanish; K|V fused in a row, and layers that
 //      interleave in one pool, are apart modulo the row or the block (some 50 ns a pair);
 //   2. an exact walk down one piece that skips whatever the other does not touch: groups that share a pool under
 //      distinct block ids are apart block by block; the worst case is one query for every contiguous run.
-// Measured: 30 contiguous layers 6 us; 30 layers of 4,096 one-token blocks 0.7 ms (range checks included).
+// Measured: 30 contiguous layers 18 us; 30 layers of 4,096 one-token blocks in one pool 0.5 ms (range checks included).
 #include <algorithm>
 #include <array>
 #include <cinttypes>
