@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need. The only place that installs things.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/setup.sh [--no-engine] [--help]
+
+Installs, when missing:
+  - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools
+    (with apt-get, as root or through sudo)
+  - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy
+  - llama.cpp's Python package in it, compiled from source: 4 to 8 minutes on 2 cores, once
+
+  --no-engine   leave llama.cpp out (the demo and the e2e tests need it)
+Running it again does only what is still missing.
+TEXT
+}
+
+engine=1
+for argument in "$@"; do
+  case $argument in
+    --no-engine) engine=0 ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+say() { printf 'setup: %s\n' "$*"; }
+
+packages=(
+  g++ cmake ninja-build ccache pkg-config git
+  libhwy-dev libxxhash-dev libasio-dev libssl-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
+  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev abigail-tools
+  python3 python3-venv
+)
+
+if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+  missing=()
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  if ((${#missing[@]})); then
+    as_root=()
+    if ((EUID != 0)); then
+      command -v sudo >/dev/null || { say "need root or sudo to install: ${missing[*]}" >&2; exit 1; }
+      as_root=(sudo)
+    fi
+    say "installing Debian packages: ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    say "Debian packages: all there"
+  fi
+else
+  for tool in g++ cmake ninja ccache python3; do
+    command -v "$tool" >/dev/null || { say "not a Debian machine and $tool is missing: install it, and the libraries named in this script" >&2; exit 1; }
+  done
+  say "not a Debian machine: using the tools that are here"
+fi
+
+venv=build/venv
+if [[ ! -x $venv/bin/python ]]; then
+  say "creating $venv"
+  mkdir -p build
+  python3 -m venv "$venv"
+fi
+# The stamp holds what was installed, so that a second run costs nothing.
+stamp=$venv/.requirements
+wanted=$(cat bindings/python/requirements-dev.txt)
+if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+  say "installing Python packages"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check -r bindings/python/requirements-dev.txt
+  printf '%s\n' "$wanted" >"$stamp"
+else
+  say "Python packages: all there"
+fi
+
+if ((engine)); then
+  stamp=$venv/.engine
+  wanted=$(cat bindings/python/requirements-engine.txt)
+  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+    say "compiling llama.cpp's Python package (4 to 8 minutes on 2 cores, once)"
+    export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+    if command -v ccache >/dev/null; then
+      export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+    fi
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -r bindings/python/requirements-engine.txt
+    printf '%s\n' "$wanted" >"$stamp"
+  else
+    say "llama.cpp: there"
+  fi
+fi
+say "done"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Builds and runs the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--help]
+
+Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python e2e.
+Then builds and runs unit, golden and faults tests again under AddressSanitizer + UBSan, and faults under TSan.
+
+  --fast         release build only, without e2e (a real model) and without sanitizers
+  --sanitizers   only the sanitizer part
+  --label LABEL  only tests with this label, release build
+  --engines      also real serving engines (none in this version)
+TEXT
+}
+
+fast=0
+only_sanitizers=0
+label=
+for ((i = 1; i <= $#; i++)); do
+  case ${!i} in
+    --fast) fast=1 ;;
+    --sanitizers) only_sanitizers=1 ;;
+    --engines) echo "test: no serving-engine tests in this version: nothing extra to run" >&2 ;;
+    --label) i=$((i + 1)); label=${!i:?--label needs a value} ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "test: unknown argument ${!i}" >&2; usage >&2; exit 2 ;;
+  esac
+done
+
+jobs=$(nproc)
+build() {  # preset
+  cmake --preset "$1" >/dev/null
+  cmake --build --preset "$1" -j "$jobs" -- --quiet
+}
+run() {  # preset, further ctest arguments
+  local preset=$1
+  shift
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+}
+
+if [[ ! -x build/venv/bin/python ]]; then
+  echo "test: build/venv is missing: run ./scripts/setup.sh first" >&2
+  exit 1
+fi
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+
+if ((!only_sanitizers)); then
+  build release
+  arguments=()
+  [[ -n $label ]] && arguments+=(-L "^$label\$")
+  ((fast)) && arguments+=(-LE '^e2e$')
+  run release "${arguments[@]}"
+fi
+if ((!fast)) && [[ -z $label ]]; then
+  build asan
+  run asan -j "$jobs" -L '^(unit|golden|faults|parity)$'
+  build tsan
+  run tsan -L '^(faults)$'
+fi
