@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bodies of control frames (docs/transport.md). Pure bytes; decoding untrusted ones throws PROTOCOL and allocates
+// no more than the frame itself holds.
+#pragma once
+
+#include <spectrumkv.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace skv::transport {
+
+inline constexpr std::size_t kHelloBytes = 128;
+inline constexpr std::size_t kMaxReasonBytes = 200;
+inline constexpr std::uint32_t kMaxEntries = 4097;  // the payload's header and 4096 layers
+inline constexpr std::uint16_t kProtocolMin = 1;
+inline constexpr std::uint16_t kProtocolMax = 1;
+
+// Both ends send one; nothing is allocated for a peer before its HELLO was read.
+struct Hello {
+  std::uint16_t protocol_min = kProtocolMin;
+  std::uint16_t protocol_max = kProtocolMax;
+  std::uint32_t library_version = 0;
+  std::uint32_t wire_version = 0;  // of payloads, major * 256 + minor
+  std::uint32_t plane = 0;         // SKV_PLANE_*
+  std::array<std::uint8_t, 32> fingerprint{};
+  std::uint64_t max_payload = 0;
+  std::uint32_t max_data = 0;       // largest DATA body the sender of this HELLO takes
+  std::uint32_t max_transfers = 0;  // open offers and transfers it takes at once
+  std::array<std::uint8_t, 16> nonce{};
+  std::uint64_t epoch = 0;  // accepting side: names the connection, never 0; connecting side: 0
+  std::uint32_t auth = 0;   // bit set of authentication methods; 0 (none) in this cut
+};
+std::vector<std::byte> encode(const Hello& hello);
+Hello decode_hello(std::span<const std::byte> body);
+
+struct Offer {
+  std::uint64_t key = 0;
+  std::array<std::uint8_t, 16> request_id{};
+  std::array<std::uint8_t, 32> fingerprint{};
+  std::uint64_t total = 0;
+  std::vector<std::uint64_t> layer_bytes;  // each > 0, sums to total
+};
+std::vector<std::byte> encode(const Offer& offer);
+Offer decode_offer(std::span<const std::byte> body);
+
+// What was agreed to, so that both ends hold the same list.
+struct Accept {
+  std::uint64_t total = 0;
+  std::uint32_t entries = 0;
+};
+std::vector<std::byte> encode(const Accept& accept);
+Accept decode_accept(std::span<const std::byte> body);
+
+struct Commit {
+  std::uint64_t total = 0;
+  std::uint64_t root = 0;  // XXH3-64 over all leaf digests in order
+  std::uint64_t leaves = 0;
+  std::uint32_t entries = 0;
+};
+std::vector<std::byte> encode(const Commit& commit);
+Commit decode_commit(std::span<const std::byte> body);
+
+// REJECT, DONE, CANCEL, GOAWAY, ERROR: a status and at most 200 bytes of text.
+struct Verdict {
+  skv_status status = SKV_OK;
+  std::string reason;
+};
+std::vector<std::byte> encode(const Verdict& verdict);  // cuts the reason at a UTF-8 boundary
+Verdict decode_verdict(std::span<const std::byte> body);
+
+// The text with bytes that could harm a terminal or log replaced, at most kMaxReasonBytes, cut between characters.
+std::string clean_reason(std::string_view text);
+
+}  // namespace skv::transport

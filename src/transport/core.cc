@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/core.h"
+
+#include <pthread.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <csignal>
+#include <system_error>
+
+#include <asio/post.hpp>
+
+#include "error.h"
+
+namespace skv::transport {
+namespace {
+
+constexpr std::uint64_t kLingerNs = 250'000'000;  // for last frames to leave
+constexpr std::size_t kMaxPendingHandshakes = 128;
+
+template <typename T>
+void fill_random(T& out) {
+  auto* p = reinterpret_cast<std::byte*>(&out);
+  for (std::size_t have = 0; have < sizeof out;) {
+    const ssize_t n = getrandom(p + have, sizeof out - have, 0);
+    if (n < 0 && errno != EINTR) fail_errno(SKV_E_NO_RESOURCE, errno, "getrandom");
+    if (n > 0) have += static_cast<std::size_t>(n);
+  }
+}
+
+}  // namespace
+
+Peer::Peer(Core& owner, const SessionConfig& config, std::uint64_t now)
+    : core(owner), session(config, now), plane(config.plane), connecting(config.connecting), timer(owner.io()) {}
+
+Core::Core() : work_(asio::make_work_guard(io_)) { stats.struct_size = sizeof stats; }
+
+// ------------------------------------------------------------------------------------------------------ progress
+
+void Core::start(Lock&) {
+  if (closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  if (started) return;
+  if (!options.progress_thread) {
+    ready_.drive_by_caller();
+    started = true;
+    return;
+  }
+  // The host's signals are not for this thread.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "skv-progress");
+      io_.run();
+    });
+  } catch (const std::system_error& error) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    fail_errno(SKV_E_NO_RESOURCE, error.code().value(), "progress thread");
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  started = true;
+}
+
+void Core::run_once(std::uint64_t deadline) {
+  // One handler may be the first of many that are ready; they are cheap to take along.
+  if (io_.run_one_until(to_time_point(deadline)) > 0) io_.poll();
+}
+
+bool Core::wait(Lock& lock, std::uint64_t deadline, const std::function<bool()>& done) {
+  while (!done()) {
+    if (now_ns() >= deadline) return false;
+    if (started && !options.progress_thread && !driving_) {
+      driving_ = true;
+      release(lock);
+      run_once(deadline);
+      lock.lock();
+      driving_ = false;
+      changed_.notify_all();  // another waiter may want to drive now
+    } else {
+      changed_.wait_until(lock, to_time_point(deadline));
+    }
+  }
+  return true;
+}
+
+skv_status Core::progress(std::uint64_t deadline) {
+  ApiLock lock(*this);
+  if (options.progress_thread) fail(SKV_E_STATE, "the endpoint has its own progress thread");
+  if (closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  if (!started) fail(SKV_E_STATE, "the endpoint neither listens nor is connected");
+  const std::uint64_t before = progressed_;
+  ready_.clear();
+  if (!driving_) {
+    driving_ = true;
+    release(lock.get());
+    io_.poll();
+    lock.get().lock();
+    driving_ = false;
+    changed_.notify_all();
+  }
+  const bool some =
+      wait(lock.get(), deadline, [&] { return closing || progressed_ != before || !completions_.empty(); });
+  if (!completions_.empty()) ready_.signal();
+  return some ? SKV_OK : SKV_IN_PROGRESS;
+}
+
+void Core::notify() {
+  progressed_++;
+  changed_.notify_all();
+  if (driving_) asio::post(io_, [] {});  // whoever drives may be waiting for just this
+}
+
+void Core::post(std::function<void()> f) {
+  asio::post(io_, [this, f = std::move(f)] { locked(f); });
+  ready_.signal();
+}
+
+void Core::release(Lock& lock) {
+  auto dropped = std::move(dropped_);
+  dropped_.clear();
+  lock.unlock();
+}
+
+void Core::close() noexcept {
+  {
+    ApiLock lock(*this);
+    if (closing) return;
+    closing = true;
+    for (auto& listener : listeners) listener->stop();
+    for (const auto& peer : std::vector(peers_.begin(), peers_.end())) {
+      peer->session.close("the endpoint was destroyed");
+      process(*peer);
+    }
+    accepted.clear();
+    notify();
+    // Goodbyes leave as long as that is quick.
+    const std::uint64_t deadline = add_ns(now_ns(), kLingerNs);
+    if (started) wait(lock.get(), deadline, [&] { return peers_.empty(); });
+    for (const auto& peer : std::vector(peers_.begin(), peers_.end())) link_gone(*peer);
+    listeners.clear();
+  }
+  work_.reset();
+  asio::post(io_, [this] { io_.stop(); });
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    io_.poll();
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------- completions
+
+void Core::enqueue(const std::shared_ptr<Transfer>& transfer) {
+  transfer->report = true;
+  if (transfer->handle == nullptr || transfer->queued) return;
+  transfer->queued = true;
+  completions_.push_back(transfer);
+  ready_.signal();
+}
+
+void Core::dequeue(const std::shared_ptr<Transfer>& transfer) {
+  std::erase(completions_, transfer);
+  transfer->queued = transfer->report = false;
+  transfer->handle = nullptr;
+  if (completions_.empty() && options.progress_thread) ready_.clear();
+}
+
+std::size_t Core::poll(std::span<void*> out) {
+  std::size_t n = 0;
+  while (n < out.size() && !completions_.empty()) {
+    Transfer& transfer = *completions_.front();
+    transfer.queued = transfer.report = false;
+    out[n++] = transfer.handle;
+    completions_.pop_front();
+  }
+  if (completions_.empty() && options.progress_thread) ready_.clear();
+  return n;
+}
+
+std::size_t Core::open_conns() const {
+  return static_cast<std::size_t>(
+      std::count_if(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->session.is_open(); }));
+}
+
+// ----------------------------------------------------------------------------------------------------------- peers
+
+std::shared_ptr<Peer> Core::make_peer(bool connecting, std::int32_t plane, std::uint64_t handshake_deadline) {
+  if (closing) return nullptr;
+  const auto pending = std::count_if(peers_.begin(), peers_.end(), [](const auto& p) { return !p->opened; });
+  const bool full = peers_.size() >= options.max_conns;
+  if (!connecting && (static_cast<std::size_t>(pending) >= kMaxPendingHandshakes ||
+                      peers_.size() >= options.max_conns + kMaxPendingHandshakes)) {
+    stats.handshakes_failed++;
+    return nullptr;
+  }
+  if (connecting && full) return nullptr;
+  SessionConfig config;
+  config.connecting = connecting;
+  config.plane = plane;
+  config.fingerprint = options.fingerprint;
+  fill_random(config.nonce);
+  fill_random(config.epoch);
+  if (config.epoch == 0) config.epoch = 1;
+  config.max_payload = options.max_payload;
+  config.chunk = options.chunk;
+  const std::uint64_t now = now_ns();
+  config.handshake_deadline = std::min(handshake_deadline, add_ns(now, options.handshake_ns));
+  config.heartbeat_ns = options.heartbeat_ns;
+  auto peer = std::make_shared<Peer>(*this, config, now);
+  peers_.insert(peer);
+  if (full) peer->session.refuse(SKV_E_NO_RESOURCE, "the endpoint has as many connections as it takes");
+  return peer;
+}
+
+void Core::connect_opened(const std::shared_ptr<Peer>& peer, Lock& lock, std::uint64_t deadline) {
+  process(*peer);
+  wait(lock, deadline, [&] { return peer->opened || peer->session.is_closed(); });
+  if (!peer->opened && !peer->session.is_closed()) {
+    peer->session.broken(SKV_E_TIMED_OUT, "the connection was not made in time");
+    process(*peer);
+  }
+  if (peer->opened) return;
+  throw Error(peer->end_status == SKV_E_CLOSED ? SKV_E_CLOSED : peer->end_status, peer->end_message);
+}
+
+void Core::process(Peer& peer) {
+  const auto self = peer.shared_from_this();
+  const std::uint64_t now = now_ns();
+  expire_waiting(peer, now);
+  Event event;
+  for (;;) {
+    if (peer.session.next_event(event)) {
+      on_event(peer, event, now);
+      continue;
+    }
+    if (peer.link && !peer.link_gone && peer.session.wants_output() && !peer.session.is_closed()) {
+      peer.link->flush();  // may break the session
+      if (peer.session.next_event(event)) {
+        on_event(peer, event, now);
+        continue;
+      }
+    }
+    break;
+  }
+  if (peer.session.is_closed() && !peer.link_gone) {
+    if (peer.linger_until == kNever) peer.linger_until = add_ns(now, kLingerNs);
+    if (peer.link) {
+      peer.link->finish();
+    } else {
+      link_gone(peer);
+    }
+  }
+  arm(peer);
+}
+
+void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
+  if (event.kind == Event::Kind::kOpen) {
+    peer.opened = true;
+    stats.handshakes_ok++;
+    if (!peer.connecting) accepted.push_back(peer.shared_from_this());
+    return notify();
+  }
+  if (event.kind == Event::Kind::kClosed) return on_closed(peer, event, now);
+  if (event.kind == Event::Kind::kOffered) {
+    if (peer.waiting.empty()) {
+      peer.offers.emplace_back(event.id, std::move(event.offer));
+    } else {
+      const auto transfer = std::move(peer.waiting.front());
+      peer.waiting.pop_front();
+      offered(transfer, peer, event.id, std::move(event.offer));
+    }
+    return;
+  }
+
+  const auto it = peer.transfers.find(event.id);
+  if (it == peer.transfers.end()) {
+    // An offer that its sender took back before anybody asked for it, or a request that was destroyed.
+    std::erase_if(peer.offers, [&](const auto& offer) { return offer.first == event.id; });
+    return;
+  }
+  const auto transfer = it->second;
+  switch (event.kind) {
+    case Event::Kind::kAccepted:
+      transfer->state = SKV_REQUEST_MOVING;
+      transfer->accepted_at = now;
+      return;
+    case Event::Kind::kLayer:
+      transfer->layers = event.layers;
+      transfer->moved = event.moved;
+      return notify();
+    default:
+      break;
+  }
+  peer.transfers.erase(it);
+  transfer->moved = event.moved;
+  (transfer->sending ? stats.bytes_sent : stats.bytes_received) += event.moved;
+  if (event.status == SKV_OK) {
+    (transfer->sending ? stats.sent_ok : stats.received_ok)++;
+  } else {
+    stats.failed++;
+    if (event.status == SKV_E_CHECKSUM) stats.checksum_errors++;
+  }
+  end(transfer, event.status, std::move(event.message), now);
+}
+
+void Core::on_closed(Peer& peer, Event& event, std::uint64_t now) {
+  peer.end_status = event.status;
+  peer.end_message = std::move(event.message);
+  if (!peer.opened && event.status != SKV_E_CLOSED) stats.handshakes_failed++;
+  if (event.status == SKV_E_PROTOCOL) stats.protocol_errors++;
+  const skv_status status = event.status == SKV_E_CLOSED ? SKV_E_CANCELLED : event.status;
+  for (const auto& transfer : std::exchange(peer.waiting, {})) end(transfer, status, peer.end_message, now);
+  peer.offers.clear();
+  std::erase_if(accepted, [&](const auto& other) { return other.get() == &peer; });
+  notify();
+}
+
+void Core::offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::uint64_t id,
+                   std::shared_ptr<const Offer> offer) {
+  transfer->id = id;
+  transfer->state = SKV_REQUEST_OFFERED;
+  transfer->key = offer->key;
+  transfer->total = offer->total;
+  transfer->entries = static_cast<std::uint32_t>(offer->layer_bytes.size());
+  transfer->fingerprint = offer->fingerprint;
+  transfer->request_id = offer->request_id;
+  transfer->offer_deadline = kNever;
+  peer.transfers.emplace(id, transfer);
+  enqueue(transfer);
+  notify();
+}
+
+void Core::end(const std::shared_ptr<Transfer>& transfer, skv_status status, std::string message, std::uint64_t now) {
+  if (transfer->state == SKV_REQUEST_ENDED) return;
+  transfer->state = SKV_REQUEST_ENDED;
+  transfer->status = status;
+  transfer->message = std::move(message);
+  transfer->ended_at = now;
+  if (transfer->keep_alive) dropped_.push_back(std::move(transfer->keep_alive));
+  if (status != SKV_OK) {
+    if (transfer->owner) dropped_.push_back(std::move(transfer->owner));
+    transfer->owner.reset();
+    transfer->destination = {};
+  }
+  enqueue(transfer);
+  notify();
+}
+
+void Core::link_gone(Peer& peer) {
+  if (peer.link_gone) return;
+  const auto self = peer.shared_from_this();
+  peer.link_gone = true;
+  if (peer.link) peer.link->abort();
+  peer.timer.cancel();
+  peers_.erase(self);
+  notify();
+}
+
+// ---------------------------------------------------------------------------------------------------------- timers
+
+void Core::expire_waiting(Peer& peer, std::uint64_t now) {
+  for (auto it = peer.waiting.begin(); it != peer.waiting.end();) {
+    if (now < (*it)->offer_deadline) {
+      ++it;
+      continue;
+    }
+    const auto transfer = *it;
+    it = peer.waiting.erase(it);
+    end(transfer, SKV_E_TIMED_OUT, "no offer came before the deadline", now);
+  }
+}
+
+void Core::arm(Peer& peer) {
+  if (peer.link_gone) return;
+  std::uint64_t next = std::min(peer.session.next_timeout(), peer.linger_until);
+  for (const auto& transfer : peer.waiting) next = std::min(next, transfer->offer_deadline);
+  if (next >= peer.timer_at) return;  // the timer fires early at worst; it is never late
+  peer.timer_at = next;
+  ready_.wake_at(next);
+  peer.timer.expires_at(to_time_point(next));
+  peer.timer.async_wait([this, self = peer.shared_from_this(), next](const std::error_code& error) {
+    if (error) return;
+    locked([&] {
+      if (self->timer_at != next || self->link_gone) return;  // armed anew meanwhile
+      self->timer_at = kNever;
+      const std::uint64_t now = now_ns();
+      if (now >= self->linger_until) return link_gone(*self);
+      self->session.tick(now);
+      process(*self);
+    });
+  });
+}
+
+}  // namespace skv::transport

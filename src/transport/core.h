@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the objects of one endpoint share: one lock, the progress loop, the connections and the completion queue.
+//
+// One lock per endpoint guards everything here, sessions and links included. I/O is done under it in bounded pieces
+// (kIoBudget), and because no read or write is ever outstanding, ending a transfer under the lock is enough to know
+// that its memory is not touched any more.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "transport/endpoint.h"
+#include "transport/link.h"
+#include "transport/ready_set.h"
+#include "transport/session.h"
+
+namespace skv::transport {
+
+// Bytes a link moves before it lets go of the lock.
+inline constexpr std::size_t kIoBudget = 1024 * 1024;
+
+// A mutex that takes turns: the progress loop locks and unlocks in quick succession and would starve the others.
+class TurnMutex {
+ public:
+  void lock() {
+    std::lock_guard turn(turn_);
+    data_.lock();
+  }
+  void unlock() { data_.unlock(); }
+
+ private:
+  std::mutex turn_, data_;
+};
+using Lock = std::unique_lock<TurnMutex>;
+
+// One request. Guarded by the core's lock.
+struct Transfer {
+  bool sending = false;
+  std::weak_ptr<Peer> peer;
+  std::int32_t plane = SKV_PLANE_NONE;
+  std::int32_t state = SKV_REQUEST_PENDING;
+  std::uint64_t id = 0;  // of the session; 0 while no offer is there
+  std::uint64_t key = 0;
+  std::shared_ptr<const Offer> offer;
+  std::uint64_t total = 0;
+  std::uint32_t entries = 0;  // 0: no offer yet
+  std::array<std::uint8_t, 32> fingerprint{};
+  std::array<std::uint8_t, 16> request_id{};
+  std::uint64_t offer_deadline = kNever;  // receive side: for the offer to come
+  std::uint32_t layers = 0;               // leading entries verified
+  std::uint64_t moved = 0, accepted_at = 0, ended_at = 0;
+  skv_status status = SKV_IN_PROGRESS;
+  std::string message;
+  std::shared_ptr<const void> keep_alive;  // send side
+  std::shared_ptr<void> owner;             // receive side, library-allocated
+  std::span<std::byte> destination;
+  bool taken = false;
+  void* handle = nullptr;
+  bool report = false;  // something for Endpoint::poll
+  bool queued = false;
+};
+
+// One connection. Guarded by the core's lock.
+struct Peer : std::enable_shared_from_this<Peer> {
+  Peer(Core& owner, const SessionConfig& config, std::uint64_t now);
+  Core& core;
+  Session session;
+  std::int32_t plane;
+  bool connecting;
+  bool opened = false;
+  bool link_gone = false;
+  std::unique_ptr<Link> link;
+  asio::steady_timer timer;
+  std::uint64_t timer_at = kNever;
+  std::uint64_t linger_until = kNever;
+  skv_status end_status = SKV_IN_PROGRESS;
+  std::string end_message;
+  std::map<std::uint64_t, std::shared_ptr<Transfer>> transfers;
+  std::deque<std::shared_ptr<Transfer>> waiting;                              // for an offer
+  std::deque<std::pair<std::uint64_t, std::shared_ptr<const Offer>>> offers;  // nobody asked for yet
+};
+
+struct Options {
+  bool progress_thread = true;
+  std::uint64_t max_payload = std::uint64_t{8} << 30;
+  std::size_t max_conns = 1024;
+  std::uint64_t handshake_ns = 5'000'000'000;
+  std::uint64_t heartbeat_ns = 1'000'000'000;
+  std::uint32_t chunk = 256 * 1024;
+  bool allow_open_tcp = false;
+  std::array<std::uint8_t, 32> fingerprint{};
+};
+
+class Core : public std::enable_shared_from_this<Core> {
+ public:
+  Core();
+
+  // ---- for Endpoint, Conn, Request (they lock)
+  TurnMutex mutex;
+  Options options;
+  bool started = false;  // options are frozen
+  bool closing = false;
+  skv_endpoint_stats stats{};
+  std::deque<std::shared_ptr<Peer>> accepted;  // handshake done, not taken by skv_accept
+  std::vector<std::unique_ptr<Listener>> listeners;
+
+  void start(Lock& lock);  // freezes the options, starts the progress thread
+  void close() noexcept;
+  // Waits until done() or the deadline; drives progress itself if that is the caller's business. False: deadline.
+  bool wait(Lock& lock, std::uint64_t deadline, const std::function<bool()>& done);
+  skv_status progress(std::uint64_t deadline);
+  void enqueue(const std::shared_ptr<Transfer>& transfer);  // has something to report
+  void dequeue(const std::shared_ptr<Transfer>& transfer);
+  std::size_t poll(std::span<void*> out);
+  ReadySet& ready() noexcept { return ready_; }
+  std::size_t open_conns() const;
+  void connect_opened(const std::shared_ptr<Peer>& peer, Lock& lock, std::uint64_t deadline);
+  void end(const std::shared_ptr<Transfer>& transfer, skv_status status, std::string message, std::uint64_t now);
+  void offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::uint64_t id,
+               std::shared_ptr<const Offer> offer);
+
+  // ---- for links and listeners (the lock is held)
+  asio::io_context& io() noexcept { return io_; }
+  // A connection of ours or, connecting false, of a listener's. Null: refused, a cap is reached.
+  std::shared_ptr<Peer> make_peer(bool connecting, std::int32_t plane, std::uint64_t handshake_deadline);
+  // After anything that touched the session: events, output, timer.
+  void process(Peer& peer);
+  void link_gone(Peer& peer);
+  // Runs f under the lock on the progress loop. Thread-safe; the lock need not be held.
+  void post(std::function<void()> f);
+  // Wraps a completion handler's body: lock, run, release what must be destroyed outside the lock.
+  template <typename F>
+  void locked(F&& f) {
+    Lock lock(mutex);
+    f();
+    release(lock);
+  }
+  // Unlocks and then drops what transfers kept alive: a destructor of the caller's must not run under the lock.
+  void release(Lock& lock);
+
+ private:
+  void on_event(Peer& peer, Event& event, std::uint64_t now);
+  void on_closed(Peer& peer, Event& event, std::uint64_t now);
+  void arm(Peer& peer);
+  void expire_waiting(Peer& peer, std::uint64_t now);
+  void run_once(std::uint64_t deadline);
+  void notify();
+
+  ReadySet ready_;
+  asio::io_context io_;
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  std::thread thread_;
+  std::condition_variable_any changed_;
+  bool driving_ = false;       // a caller is inside run_once
+  std::uint64_t progressed_ = 0;  // counts what a caller of progress() wants to know about
+  std::set<std::shared_ptr<Peer>> peers_;
+  std::deque<std::shared_ptr<Transfer>> completions_;
+  std::vector<std::shared_ptr<const void>> dropped_;
+};
+
+// Lock of an API call; release() semantics on scope exit.
+class ApiLock {
+ public:
+  explicit ApiLock(Core& core) : core_(core), lock_(core.mutex) {}
+  ~ApiLock() {
+    if (lock_.owns_lock()) core_.release(lock_);
+  }
+  Lock& get() noexcept { return lock_; }
+
+ private:
+  Core& core_;
+  Lock lock_;
+};
+
+}  // namespace skv::transport

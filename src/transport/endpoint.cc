@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/endpoint.h"
+
+#include <cstring>
+
+#include "error.h"
+#include "transport/core.h"
+#include "transport/loopback.h"
+#include "transport/tcp.h"
+#include "transport/uri.h"
+
+namespace skv::transport {
+namespace {
+
+std::uint64_t ranged(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value < least || value > most) {
+    fail(SKV_E_RANGE, "%s %lld, want %lld..%lld", name, static_cast<long long>(value), static_cast<long long>(least),
+         static_cast<long long>(most));
+  }
+  return static_cast<std::uint64_t>(value);
+}
+
+constexpr std::int64_t kMaxMs = 24LL * 3600 * 1000;
+
+}  // namespace
+
+Endpoint::Endpoint() : core_(std::make_shared<Core>()) {}
+Endpoint::~Endpoint() { close(); }
+void Endpoint::close() noexcept { core_->close(); }
+
+void Endpoint::set(std::int32_t key, std::int64_t value) {
+  ApiLock lock(*core_);
+  if (core_->started || core_->closing) fail(SKV_E_STATE, "options are set before the first listen or connect");
+  Options& options = core_->options;
+  switch (key) {
+    case SKV_ENDPOINT_PROGRESS_THREAD:
+      options.progress_thread = ranged("PROGRESS_THREAD", value, 0, 1) != 0;
+      return;
+    case SKV_ENDPOINT_MAX_PAYLOAD:
+      options.max_payload = ranged("MAX_PAYLOAD", value, 1, std::int64_t{1} << 46);
+      return;
+    case SKV_ENDPOINT_MAX_CONNS:
+      options.max_conns = ranged("MAX_CONNS", value, 1, 1 << 20);
+      return;
+    case SKV_ENDPOINT_HANDSHAKE_MS:
+      options.handshake_ns = ranged("HANDSHAKE_MS", value, 1, kMaxMs) * 1'000'000;
+      return;
+    case SKV_ENDPOINT_HEARTBEAT_MS:
+      options.heartbeat_ns = ranged("HEARTBEAT_MS", value, 1, kMaxMs) * 1'000'000;
+      return;
+    case SKV_ENDPOINT_CHUNK:
+      options.chunk = static_cast<std::uint32_t>(ranged("CHUNK", value, kMinDataBytes, kMaxDataBytes));
+      return;
+    case SKV_ENDPOINT_ALLOW_OPEN_TCP:
+      options.allow_open_tcp = ranged("ALLOW_OPEN_TCP", value, 0, 1) != 0;
+      return;
+    default:
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_ALLOW_OPEN_TCP);
+  }
+}
+
+void Endpoint::set_model(const std::uint8_t* fingerprint) {
+  if (fingerprint == nullptr) fail(SKV_E_NULL, "fingerprint is NULL");
+  ApiLock lock(*core_);
+  if (core_->started || core_->closing) fail(SKV_E_STATE, "the model is set before the first listen or connect");
+  std::memcpy(core_->options.fingerprint.data(), fingerprint, core_->options.fingerprint.size());
+}
+
+void Endpoint::listen(const char* text, char* bound, std::size_t capacity) {
+  const Uri uri = parse_uri(text);
+  const auto addresses = uri.scheme == Uri::Scheme::kTcp ? resolve(uri, deadline_ms(10'000)) : Addresses{};
+  ApiLock lock(*core_);
+  core_->start(lock.get());
+  std::string name;
+  std::unique_ptr<Listener> listener;
+  switch (uri.scheme) {
+    case Uri::Scheme::kTcp:
+      listener = listen_tcp(*core_, uri, addresses, name);
+      break;
+    case Uri::Scheme::kUnix:
+      listener = listen_unix(*core_, uri, name);
+      break;
+    case Uri::Scheme::kInproc:
+      listener = listen_inproc(*core_, uri, name);
+      break;
+  }
+  if (bound != nullptr) {
+    if (capacity < name.size() + 1) {
+      listener->stop();
+      fail(SKV_E_TOO_SMALL, "bound[%zu], want %zu for \"%s\"", capacity, name.size() + 1, name.c_str());
+    }
+    std::memcpy(bound, name.c_str(), name.size() + 1);
+  }
+  core_->listeners.push_back(std::move(listener));
+}
+
+std::shared_ptr<Conn> Endpoint::accept(std::uint64_t deadline) {
+  ApiLock lock(*core_);
+  Core& core = *core_;
+  if (core.closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  if (core.listeners.empty()) fail(SKV_E_STATE, "the endpoint does not listen");
+  if (!core.wait(lock.get(), deadline, [&] { return core.closing || !core.accepted.empty(); })) {
+    fail(SKV_E_TIMED_OUT, "no peer connected before the deadline");
+  }
+  if (core.closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  auto conn = std::make_shared<Conn>(core_, core.accepted.front());
+  core.accepted.pop_front();
+  return conn;
+}
+
+std::shared_ptr<Conn> Endpoint::connect(const char* text, std::uint64_t deadline) {
+  const Uri uri = parse_uri(text);
+  if (now_ns() >= deadline) fail(SKV_E_TIMED_OUT, "the deadline is in the past");
+  const auto addresses = uri.scheme == Uri::Scheme::kTcp ? resolve(uri, deadline) : Addresses{};
+  ApiLock lock(*core_);
+  Core& core = *core_;
+  core.start(lock.get());
+  const auto plane = uri.scheme == Uri::Scheme::kInproc ? SKV_PLANE_INPROC : SKV_PLANE_INLINE;
+  const auto peer = core.make_peer(true, plane, deadline);
+  if (!peer) fail(SKV_E_NO_RESOURCE, "the endpoint has %zu connections, as many as it takes", core.options.max_conns);
+  try {
+    switch (uri.scheme) {
+      case Uri::Scheme::kTcp:
+        connect_tcp(*peer, uri, addresses);
+        break;
+      case Uri::Scheme::kUnix:
+        connect_unix(*peer, uri);
+        break;
+      case Uri::Scheme::kInproc:
+        connect_inproc(*peer, uri);
+        break;
+    }
+  } catch (const Error& error) {
+    peer->session.broken(error.status(), error.message());
+    core.process(*peer);
+    core.link_gone(*peer);
+    throw;
+  }
+  core.connect_opened(peer, lock.get(), deadline);
+  return std::make_shared<Conn>(core_, peer);
+}
+
+std::int32_t Endpoint::fd() {
+  ApiLock lock(*core_);
+  if (core_->closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  // Whoever asks for the descriptor has decided who drives.
+  if (!core_->options.progress_thread) core_->start(lock.get());
+  return core_->ready().fd();
+}
+
+skv_status Endpoint::progress(std::uint64_t deadline) { return core_->progress(deadline); }
+
+std::size_t Endpoint::poll(std::span<void*> out) {
+  ApiLock lock(*core_);
+  return core_->poll(out);
+}
+
+skv_endpoint_stats Endpoint::stats() const {
+  ApiLock lock(*core_);
+  skv_endpoint_stats stats = core_->stats;
+  stats.conns = static_cast<std::uint32_t>(core_->open_conns());
+  return stats;
+}
+
+}  // namespace skv::transport

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What carries one session's bytes. Every method is called with the core's lock held, and none of them waits. A link
+// reads only bytes that are there, straight into where the session wants them, and writes only what fits: nothing is
+// ever outstanding in a payload's memory, so a transfer can end at any moment.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace skv::transport {
+
+struct Peer;
+
+class Link {
+ public:
+  virtual ~Link() = default;
+  virtual void flush() = 0;   // the session may have output: write what fits, arrange for the rest
+  virtual void finish() = 0;  // the session closed: let its last frames leave, then call Core::link_gone
+  virtual void abort() = 0;   // stop at once; nothing is touched after it
+};
+
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  virtual void stop() = 0;
+};
+
+}  // namespace skv::transport

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conn and Request.
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "error.h"
+#include "transport/core.h"
+
+namespace skv::transport {
+namespace {
+
+constexpr std::size_t kBufferAlignment = 64;
+
+std::int64_t to_i64(std::uint64_t value) { return static_cast<std::int64_t>(value); }
+
+// Uninitialised memory: a payload may be gigabytes and every byte is about to be written.
+std::shared_ptr<void> allocate_buffer(std::uint64_t bytes) {
+  const std::uint64_t rounded = (bytes + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
+  void* p = std::aligned_alloc(kBufferAlignment, rounded);
+  if (p == nullptr) fail(SKV_E_NO_MEMORY, "cannot allocate %llu bytes", static_cast<unsigned long long>(rounded));
+  return {p, std::free};
+}
+
+// What test and wait say about a request in its present state.
+skv_status report(const Transfer& transfer) {
+  if (transfer.state == SKV_REQUEST_OFFERED) return SKV_OK;
+  if (transfer.state != SKV_REQUEST_ENDED) return SKV_IN_PROGRESS;
+  if (transfer.status != SKV_OK) throw Error(transfer.status, transfer.message);
+  return SKV_OK;
+}
+
+// The conn of a request that needs it.
+std::shared_ptr<Peer> peer_of(const Transfer& transfer) {
+  auto peer = transfer.peer.lock();
+  if (!peer || peer->session.is_closed()) fail(SKV_E_CLOSED, "the connection is closed");
+  return peer;
+}
+
+void want_offered(const Transfer& transfer) {
+  if (transfer.state == SKV_REQUEST_OFFERED) return;
+  if (transfer.state == SKV_REQUEST_ENDED) {
+    fail(SKV_E_STATE, "the request has ended in %s", status_name(transfer.status));
+  }
+  fail(SKV_E_STATE, "the request has no offer to decide on");
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------------------ Conn
+
+Conn::Conn(std::shared_ptr<Core> core, std::shared_ptr<Peer> peer) : core_(std::move(core)), peer_(std::move(peer)) {}
+Conn::~Conn() { close(); }
+
+std::int64_t Conn::get(std::int32_t key) const {
+  ApiLock lock(*core_);
+  switch (key) {
+    case SKV_CONN_PLANE:
+      return peer_->plane;
+    case SKV_CONN_OPEN:
+      return peer_->session.is_open() && !peer_->session.peer_is_leaving() ? 1 : 0;
+    case SKV_CONN_PEER_VERSION:
+      return peer_->session.peer().library_version;
+    default:
+      fail(SKV_E_KEY, "conn fact %d, want %d..%d", key, SKV_CONN_PLANE, SKV_CONN_PEER_VERSION);
+  }
+}
+
+void Conn::close() noexcept {
+  ApiLock lock(*core_);
+  if (peer_->session.is_closed()) return;
+  peer_->session.close("the connection was destroyed");
+  core_->process(*peer_);
+}
+
+std::shared_ptr<Request> Conn::send(std::uint64_t key, Parcel parcel, std::uint64_t deadline) {
+  if (now_ns() >= deadline) fail(SKV_E_TIMED_OUT, "the deadline is in the past");
+  auto transfer = std::make_shared<Transfer>();
+  Offer offer;
+  offer.key = transfer->key = key;
+  offer.fingerprint = transfer->fingerprint = parcel.fingerprint;
+  offer.request_id = transfer->request_id = parcel.request_id;
+  transfer->sending = true;
+  transfer->total = parcel.bytes.size();
+  transfer->entries = static_cast<std::uint32_t>(parcel.layer_bytes.size());
+  offer.layer_bytes = std::move(parcel.layer_bytes);
+  transfer->keep_alive = std::move(parcel.keep_alive);
+  ApiLock lock(*core_);
+  if (!peer_->session.is_open()) {
+    fail(SKV_E_CLOSED, "the connection is closed%s%s", peer_->end_message.empty() ? "" : ": ",
+         peer_->end_message.c_str());
+  }
+  transfer->peer = peer_;
+  transfer->plane = peer_->plane;
+  transfer->id = peer_->session.offer(std::move(offer), parcel.bytes, deadline);
+  peer_->transfers.emplace(transfer->id, transfer);
+  core_->process(*peer_);
+  return std::make_shared<Request>(core_, transfer);
+}
+
+std::shared_ptr<Request> Conn::recv_offer(std::uint64_t deadline) {
+  if (now_ns() >= deadline) fail(SKV_E_TIMED_OUT, "the deadline is in the past");
+  auto transfer = std::make_shared<Transfer>();
+  ApiLock lock(*core_);
+  if (!peer_->session.is_open()) {
+    fail(SKV_E_CLOSED, "the connection is closed%s%s", peer_->end_message.empty() ? "" : ": ",
+         peer_->end_message.c_str());
+  }
+  transfer->peer = peer_;
+  transfer->plane = peer_->plane;
+  transfer->offer_deadline = deadline;
+  if (peer_->offers.empty()) {
+    peer_->waiting.push_back(transfer);
+  } else {
+    auto [id, offer] = std::move(peer_->offers.front());
+    peer_->offers.pop_front();
+    core_->offered(transfer, *peer_, id, std::move(offer));
+  }
+  core_->process(*peer_);
+  return std::make_shared<Request>(core_, transfer);
+}
+
+// --------------------------------------------------------------------------------------------------------- Request
+
+Request::Request(std::shared_ptr<Core> core, std::shared_ptr<Transfer> transfer)
+    : core_(std::move(core)), transfer_(std::move(transfer)) {}
+
+Request::~Request() {
+  try {
+    cancel();
+    ApiLock lock(*core_);
+    core_->dequeue(transfer_);
+  } catch (const Error&) {
+  }
+}
+
+void Request::set_handle(void* handle) {
+  ApiLock lock(*core_);
+  transfer_->handle = handle;
+  if (transfer_->report) core_->enqueue(transfer_);
+}
+
+std::int64_t Request::get(std::int32_t key) const {
+  ApiLock lock(*core_);
+  const Transfer& transfer = *transfer_;
+  switch (key) {
+    case SKV_REQUEST_STATE:
+      return transfer.state;
+    case SKV_REQUEST_KEY:
+      return to_i64(transfer.key);
+    case SKV_REQUEST_BYTES:
+      return to_i64(transfer.total);
+    case SKV_REQUEST_LAYERS:
+      return transfer.entries == 0 ? 0 : transfer.entries - 1;
+    case SKV_REQUEST_MOVED:
+      if (const auto peer = transfer.peer.lock(); peer && transfer.state == SKV_REQUEST_MOVING) {
+        return to_i64(peer->session.moved(transfer.id));
+      }
+      return to_i64(transfer.moved);
+    case SKV_REQUEST_LAYERS_READY:
+      return transfer.layers == 0 ? 0 : transfer.layers - 1;
+    case SKV_REQUEST_WIRE_NS:
+      return transfer.accepted_at == 0 || transfer.ended_at == 0 ? 0
+                                                                 : to_i64(transfer.ended_at - transfer.accepted_at);
+    default:
+      fail(SKV_E_KEY, "request fact %d, want %d..%d", key, SKV_REQUEST_STATE, SKV_REQUEST_WIRE_NS);
+  }
+}
+
+void Request::identity(std::uint8_t* fingerprint, std::uint8_t* request_id) const {
+  ApiLock lock(*core_);
+  if (transfer_->entries == 0) fail(SKV_E_STATE, "the request has no offer yet");
+  if (fingerprint) std::memcpy(fingerprint, transfer_->fingerprint.data(), transfer_->fingerprint.size());
+  if (request_id) std::memcpy(request_id, transfer_->request_id.data(), transfer_->request_id.size());
+}
+
+skv_status Request::test() const {
+  ApiLock lock(*core_);
+  return report(*transfer_);
+}
+
+skv_status Request::wait(std::uint64_t deadline) {
+  ApiLock lock(*core_);
+  core_->wait(lock.get(), deadline, [&] {
+    return transfer_->state == SKV_REQUEST_OFFERED || transfer_->state == SKV_REQUEST_ENDED;
+  });
+  return report(*transfer_);
+}
+
+skv_status Request::wait_layer(std::int32_t layer, std::uint64_t deadline) {
+  ApiLock lock(*core_);
+  const Transfer& transfer = *transfer_;
+  if (transfer.sending) fail(SKV_E_STATE, "layers arrive at the receiver, this request sends");
+  if (transfer.entries == 0 && transfer.state != SKV_REQUEST_ENDED) fail(SKV_E_STATE, "the request has no offer yet");
+  const auto layers = static_cast<std::int64_t>(transfer.entries) - 1;
+  if (layer < 0 || (transfer.entries > 0 && layer >= layers)) {
+    fail(SKV_E_RANGE, "layer %d, the offer has %lld", layer, static_cast<long long>(layers));
+  }
+  // Entry 0 is the payload's header.
+  const auto want = static_cast<std::uint32_t>(layer) + 2;
+  core_->wait(lock.get(), deadline,
+              [&] { return transfer.layers >= want || transfer.state == SKV_REQUEST_ENDED; });
+  if (transfer.state == SKV_REQUEST_ENDED) return report(transfer);
+  return transfer.layers >= want ? SKV_OK : SKV_IN_PROGRESS;
+}
+
+void Request::stream_wait(std::int32_t, void*) {
+  fail(SKV_E_UNAVAILABLE, "this build has no device plane; wait for layers with skv_request_wait_layer");
+}
+
+void Request::accept(void* buffer, std::size_t bytes, std::uint64_t deadline) {
+  if (now_ns() >= deadline) fail(SKV_E_TIMED_OUT, "the deadline is in the past");
+  ApiLock lock(*core_);
+  Transfer& transfer = *transfer_;
+  want_offered(transfer);
+  const auto peer = peer_of(transfer);
+  std::shared_ptr<void> owner;
+  if (buffer == nullptr) {
+    owner = allocate_buffer(transfer.total);
+    buffer = owner.get();
+    bytes = transfer.total;
+  } else if (reinterpret_cast<std::uintptr_t>(buffer) % 16 != 0) {
+    fail(SKV_E_ARGUMENT, "buffer %p is not 16-byte aligned", buffer);
+  }
+  peer->session.accept(transfer.id, {static_cast<std::byte*>(buffer), bytes}, deadline);
+  transfer.owner = std::move(owner);
+  transfer.destination = {static_cast<std::byte*>(buffer), transfer.total};
+  transfer.state = SKV_REQUEST_MOVING;
+  transfer.accepted_at = now_ns();
+  core_->process(*peer);
+}
+
+void Request::reject(std::string_view reason) {
+  ApiLock lock(*core_);
+  want_offered(*transfer_);
+  const auto peer = peer_of(*transfer_);
+  peer->session.reject(transfer_->id, reason);
+  core_->process(*peer);
+}
+
+void Request::cancel() {
+  ApiLock lock(*core_);
+  Transfer& transfer = *transfer_;
+  if (transfer.state == SKV_REQUEST_ENDED) return;
+  const auto peer = transfer.peer.lock();
+  if (transfer.id == 0) {  // still waiting for an offer
+    if (peer) std::erase(peer->waiting, transfer_);
+    return core_->end(transfer_, SKV_E_CANCELLED, "cancelled here", now_ns());
+  }
+  if (!peer) return core_->end(transfer_, SKV_E_CANCELLED, "cancelled here", now_ns());
+  peer->session.cancel(transfer.id, SKV_E_CANCELLED, "cancelled by the other end");
+  core_->process(*peer);
+  if (transfer.status == SKV_E_CANCELLED) transfer.message = "cancelled here";
+}
+
+Received Request::take() {
+  ApiLock lock(*core_);
+  Transfer& transfer = *transfer_;
+  if (transfer.sending) fail(SKV_E_STATE, "this request sends");
+  if (transfer.state != SKV_REQUEST_ENDED) fail(SKV_E_STATE, "the request has not ended");
+  if (transfer.status != SKV_OK) fail(SKV_E_STATE, "the request has ended in %s", status_name(transfer.status));
+  if (transfer.taken) fail(SKV_E_STATE, "the payload was already taken");
+  transfer.taken = true;
+  return {transfer.destination, std::move(transfer.owner), transfer.ended_at - transfer.accepted_at, transfer.plane};
+}
+
+void Request::give_back(Received received) {
+  ApiLock lock(*core_);
+  transfer_->owner = std::move(received.owner);
+  transfer_->taken = false;
+}
+
+void Request::destroy() {
+  ApiLock lock(*core_);
+  Transfer& transfer = *transfer_;
+  if (transfer.state == SKV_REQUEST_MOVING) {
+    fail(SKV_E_BUSY, "the request moves bytes; cancel it first");
+  }
+  const auto peer = transfer.peer.lock();
+  if (transfer.state != SKV_REQUEST_ENDED) {
+    if (transfer.id == 0 || !peer || peer->session.is_closed()) {
+      if (peer) std::erase(peer->waiting, transfer_);
+      core_->end(transfer_, SKV_E_CANCELLED, "destroyed", now_ns());
+    } else {
+      peer->session.cancel(transfer.id, SKV_E_CANCELLED, "the request was destroyed");
+      core_->process(*peer);
+    }
+  }
+  core_->dequeue(transfer_);
+}
+
+}  // namespace skv::transport

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "error.h"
+
+namespace skv::transport {
+namespace {
+
+constexpr std::size_t kDiscardBytes = 64 * 1024;
+// DATA frames staged at once: one on the wire, one behind it. More would delay control frames.
+constexpr std::size_t kStagedData = 2;
+// A peer that makes us answer without reading the answers is cut off here.
+constexpr std::size_t kMaxStaged = 8192;
+
+unsigned long long ull(std::uint64_t value) { return value; }
+
+}  // namespace
+
+Session::Session(const SessionConfig& config, std::uint64_t now)
+    : config_(config), next_id_(config.connecting ? 1 : 2), heard_(now), clock_(now) {
+  if (config_.connecting) stage_hello();
+}
+
+void Session::stage_hello() {
+  Hello hello;
+  hello.library_version = SKV_VERSION_MAJOR * 10000 + SKV_VERSION_MINOR * 100 + SKV_VERSION_PATCH;
+  hello.wire_version = SKV_WIRE_MAJOR * 256 + SKV_WIRE_MINOR;
+  hello.plane = static_cast<std::uint32_t>(config_.plane);
+  hello.fingerprint = config_.fingerprint;
+  hello.max_payload = config_.max_payload;
+  hello.max_data = kMaxDataBytes;
+  hello.max_transfers = config_.max_transfers;
+  hello.nonce = config_.nonce;
+  hello.epoch = config_.connecting ? 0 : config_.epoch;
+  stage(FrameType::kHello, 0, encode(hello));
+}
+
+// ------------------------------------------------------------------------------------------------------ bytes in
+
+Session::ReadTargets Session::read_targets() {
+  if (state_ == State::kClosed) return {};
+  const std::span<std::byte> header(header_bytes_);
+  switch (input_) {
+    case Input::kHeader:
+      return {header.subspan(header_have_), {}};
+    case Input::kControl:
+      return {std::span(control_).subspan(in_have_), header};
+    case Input::kData:
+      return {receiving_.at(in_.transfer_id)->frame_rest(), header};
+    case Input::kDiscard:
+      break;
+  }
+  discard_.resize(kDiscardBytes);
+  const std::size_t left = in_.length - in_have_;
+  if (left > discard_.size()) return {discard_, {}};
+  return {std::span(discard_).first(left), header};
+}
+
+void Session::received(std::size_t n, std::uint64_t now) {
+  clock_ = std::max(clock_, now);
+  if (n == 0 || state_ == State::kClosed) return;
+  heard_ = clock_;
+  try {
+    consume(n);
+    if (staged_.size() > kMaxStaged) fail(SKV_E_PROTOCOL, "the peer does not read %zu waiting frames", staged_.size());
+  } catch (const Error& error) {
+    fail_with(error);
+  } catch (const std::bad_alloc&) {
+    fail_with(Error(SKV_E_NO_RESOURCE, "no memory for a control frame"));
+  }
+}
+
+void Session::receive(std::span<const std::byte> bytes, std::uint64_t now) {
+  while (!bytes.empty() && state_ != State::kClosed) {
+    std::size_t taken = 0;
+    for (const auto& target : read_targets()) {
+      const std::size_t n = std::min(target.size(), bytes.size() - taken);
+      if (n > 0) std::memcpy(target.data(), bytes.data() + taken, n);
+      taken += n;
+    }
+    received(taken, now);
+    bytes = bytes.subspan(taken);
+  }
+}
+
+void Session::end_of_stream(std::uint64_t now) {
+  clock_ = std::max(clock_, now);
+  if (state_ == State::kClosed) return;
+  if (peer_goaway_) {
+    close_with(SKV_E_PEER_LOST, "the peer said goodbye and closed the connection");
+  } else if (state_ == State::kHello) {
+    close_with(SKV_E_PEER_LOST, "the peer closed the connection before the handshake was done");
+  } else {
+    close_with(SKV_E_PEER_LOST, "the peer closed the connection");
+  }
+}
+
+void Session::broken(skv_status status, std::string message) {
+  if (state_ == State::kClosed) {
+    staged_.clear();
+    return;
+  }
+  close_with(status, std::move(message));
+  staged_.clear();
+}
+
+// ----------------------------------------------------------------------------------------------------- bytes out
+
+void Session::stage(FrameType type, std::uint64_t id, std::vector<std::byte> body) {
+  FrameHeader header;
+  header.type = type;
+  header.transfer_id = id;
+  header.epoch = type == FrameType::kHello ? 0 : epoch_;
+  header.length = static_cast<std::uint32_t>(body.size());
+  header.digest = digest64(body);
+  Staged& frame = staged_.emplace_back();
+  frame.header = encode_header(header);
+  frame.owned = std::move(body);
+  frame.body = frame.owned;
+  if (type == FrameType::kCommit) frame.commit_of = id;
+}
+
+void Session::stage_data() {
+  if (state_ != State::kOpen) return;
+  const std::uint32_t most = std::min(config_.chunk, peer_.max_data);
+  while (staged_data_ < kStagedData && !turns_.empty()) {
+    const std::uint64_t id = turns_.front();
+    turns_.pop_front();
+    Sending& sending = *sending_.at(id);
+    Sending::Frame next = sending.next_frame(most);
+    next.header.epoch = epoch_;
+    next.header.transfer_id = id;
+    Staged& frame = staged_.emplace_back();
+    frame.header = encode_header(next.header);
+    frame.body = next.body;
+    frame.data_of = id;
+    staged_data_++;
+    if (sending.all_framed()) {
+      sending.state = Sending::State::kCommitted;
+      stage(FrameType::kCommit, id, encode(sending.commit()));
+    } else {
+      turns_.push_back(id);
+    }
+  }
+}
+
+bool Session::wants_output() const noexcept {
+  return !staged_.empty() || (state_ == State::kOpen && !turns_.empty());
+}
+
+std::size_t Session::output(std::span<std::span<const std::byte>> list) {
+  stage_data();
+  std::size_t n = 0;
+  for (const Staged& frame : staged_) {
+    if (frame.sent < kHeaderBytes) {
+      if (n == list.size()) break;
+      list[n++] = std::span(frame.header).subspan(frame.sent);
+    }
+    const std::size_t body_sent = frame.sent > kHeaderBytes ? frame.sent - kHeaderBytes : 0;
+    if (body_sent < frame.body.size()) {
+      if (n == list.size()) break;
+      list[n++] = frame.body.subspan(body_sent);
+    }
+  }
+  return n;
+}
+
+void Session::sent(std::size_t n, std::uint64_t now) {
+  clock_ = std::max(clock_, now);
+  if (n > 0 && stalled_) {
+    stalled_ = false;
+    heard_ = clock_;
+  }
+  while (!staged_.empty()) {
+    Staged& frame = staged_.front();
+    const std::size_t size = kHeaderBytes + frame.body.size();
+    const std::size_t before = std::max(frame.sent, kHeaderBytes);
+    const std::size_t step = std::min(n, size - frame.sent);
+    frame.sent += step;
+    n -= step;
+    if (frame.data_of != 0) {
+      const auto it = sending_.find(frame.data_of);
+      if (it != sending_.end()) it->second->moved += std::max(frame.sent, kHeaderBytes) - before;
+    }
+    if (frame.sent < size) break;
+    if (frame.data_of != 0) staged_data_--;
+    staged_.pop_front();
+  }
+}
+
+void Session::release_buffer(std::uint64_t id) {
+  std::erase(turns_, id);
+  for (auto it = staged_.begin(); it != staged_.end();) {
+    if (it->data_of != id) {
+      ++it;
+      continue;
+    }
+    if (it->sent == 0) {
+      it = staged_.erase(it);
+      staged_data_--;
+      continue;
+    }
+    // Half of the frame is on the wire; the rest has to follow, but not from memory that is the caller's again.
+    it->owned.assign(it->body.begin(), it->body.end());
+    it->body = it->owned;
+    ++it;
+  }
+  if (input_ == Input::kData && in_.transfer_id == id) input_ = Input::kDiscard;
+}
+
+// ---------------------------------------------------------------------------------------------------------- time
+
+void Session::tick(std::uint64_t now) {
+  const std::uint64_t beat = config_.heartbeat_ns;
+  // We were not run for a while (stopped, swapped out): the peer's bytes may be waiting, give it one more beat.
+  if (now > clock_ && now - clock_ > add_ns(beat, beat)) heard_ = std::max(heard_, now - 2 * beat);
+  clock_ = std::max(clock_, now);
+  if (state_ == State::kHello) {
+    if (now >= config_.handshake_deadline) close_with(SKV_E_TIMED_OUT, "the handshake was not done in time");
+    return;
+  }
+  if (state_ != State::kOpen) return;
+  std::vector<std::uint64_t> late;
+  for (const auto& [id, sending] : sending_) {
+    if (now >= sending->deadline) late.push_back(id);
+  }
+  for (const auto& [id, receiving] : receiving_) {
+    if (now >= receiving->deadline) late.push_back(id);
+  }
+  for (const std::uint64_t id : late) cancel(id, SKV_E_TIMED_OUT, "the deadline passed");
+  const std::uint64_t silent = now > heard_ ? now - heard_ : 0;
+  if (silent >= 3 * beat) {
+    close_with(SKV_E_PEER_LOST, "the peer was silent for " + std::to_string(silent / 1'000'000) + " ms");
+    staged_.clear();
+    return;
+  }
+  if (silent >= beat && (pinged_ == 0 || now >= add_ns(pinged_, beat))) {
+    pinged_ = now;
+    stage(FrameType::kPing, 0, {});
+  }
+}
+
+std::uint64_t Session::next_timeout() const {
+  if (state_ == State::kHello) return config_.handshake_deadline;
+  if (state_ == State::kClosed) return kNever;
+  const std::uint64_t beat = config_.heartbeat_ns;
+  std::uint64_t next = add_ns(heard_, 3 * beat);
+  const std::uint64_t ping = std::max(add_ns(heard_, beat), pinged_ == 0 ? 0 : add_ns(pinged_, beat));
+  next = std::min(next, ping);
+  for (const auto& [id, sending] : sending_) next = std::min(next, sending->deadline);
+  for (const auto& [id, receiving] : receiving_) next = std::min(next, receiving->deadline);
+  return next;
+}
+
+bool Session::next_event(Event& event) {
+  if (events_.empty()) return false;
+  event = std::move(events_.front());
+  events_.pop_front();
+  return true;
+}
+
+// ------------------------------------------------------------------------------------------------------ commands
+
+std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline) {
+  if (state_ != State::kOpen || peer_goaway_) fail(SKV_E_CLOSED, "the connection is closed or the peer is leaving");
+  if (offer.layer_bytes.empty() || bytes.empty()) fail(SKV_E_EMPTY, "nothing to send");
+  if (offer.layer_bytes.size() > kMaxEntries) {
+    fail(SKV_E_RANGE, "%zu layers, want at most %u", offer.layer_bytes.size() - 1, kMaxEntries - 1);
+  }
+  offer.total = bytes.size();
+  std::uint64_t left = offer.total;
+  for (const std::uint64_t layer : offer.layer_bytes) {
+    if (layer == 0 || layer > left) fail(SKV_E_ARGUMENT, "the layer sizes do not sum to %zu bytes", bytes.size());
+    left -= layer;
+  }
+  if (left != 0) fail(SKV_E_ARGUMENT, "the layer sizes sum to %llu bytes less than %zu", ull(left), bytes.size());
+  if (offer.total > peer_.max_payload) {
+    fail(SKV_E_NO_RESOURCE, "payload of %llu bytes, the peer takes at most %llu", ull(offer.total),
+         ull(peer_.max_payload));
+  }
+  if (sending_.size() + ended_ours_ >= peer_.max_transfers) {
+    fail(SKV_E_NO_RESOURCE, "%zu transfers are open, the peer takes at most %u", sending_.size() + ended_ours_,
+         peer_.max_transfers);
+  }
+  const std::uint64_t id = next_id_;
+  std::vector<std::byte> body = encode(offer);
+  auto sending = std::make_unique<Sending>(bytes, std::move(offer.layer_bytes), deadline);
+  stage(FrameType::kOffer, id, std::move(body));
+  sending_.emplace(id, std::move(sending));
+  next_id_ += 2;
+  return id;
+}
+
+void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline) {
+  const auto it = receiving_.find(id);
+  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered) fail(SKV_E_STATE, "no offer to accept");
+  Receiving& receiving = *it->second;
+  const Offer& offer = receiving.offer();
+  if (destination.size() < offer.total) {
+    fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, want %llu", destination.size(), ull(offer.total));
+  }
+  stage(FrameType::kAccept, id, encode(Accept{offer.total, static_cast<std::uint32_t>(offer.layer_bytes.size())}));
+  receiving.accept(destination);
+  receiving.deadline = deadline;
+}
+
+void Session::reject(std::uint64_t id, std::string_view reason) {
+  const auto it = receiving_.find(id);
+  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered) fail(SKV_E_STATE, "no offer to reject");
+  stage(FrameType::kReject, id, encode(Verdict{SKV_E_REJECTED, std::string(reason)}));
+  finish(id, SKV_E_REJECTED, clean_reason(reason), true);
+}
+
+void Session::cancel(std::uint64_t id, skv_status status, std::string_view message) {
+  const auto sending = sending_.find(id);
+  if (sending == sending_.end() && !receiving_.contains(id)) return;
+  // A COMMIT that left was this end's last frame about the transfer; one that still waits is taken back.
+  const bool committed = sending != sending_.end() && sending->second->state == Sending::State::kCommitted;
+  const bool taken_back =
+      committed && std::erase_if(staged_, [id](const Staged& f) { return f.commit_of == id && f.sent == 0; }) > 0;
+  finish(id, status, std::string(message), true);
+  if (!committed || taken_back) stage(FrameType::kCancel, id, encode(Verdict{status, std::string(message)}));
+}
+
+void Session::close(std::string_view message) {
+  if (state_ == State::kClosed) return;
+  if (state_ == State::kOpen) {
+    while (!sending_.empty()) cancel(sending_.begin()->first, SKV_E_CANCELLED, message);
+    while (!receiving_.empty()) cancel(receiving_.begin()->first, SKV_E_CANCELLED, message);
+    stage(FrameType::kGoaway, 0, encode(Verdict{SKV_E_CLOSED, std::string(message)}));
+  }
+  close_with(SKV_E_CLOSED, std::string(message));
+}
+
+void Session::refuse(skv_status status, std::string_view message) {
+  peer_spoke_ = true;
+  fail_with(Error(status, std::string(message)));
+}
+
+std::uint64_t Session::moved(std::uint64_t id) const noexcept {
+  if (const auto it = sending_.find(id); it != sending_.end()) return it->second->moved;
+  if (const auto it = receiving_.find(id); it != receiving_.end()) return it->second->moved;
+  return 0;
+}
+
+// ----------------------------------------------------------------------------------------------------------- end
+
+void Session::finish(std::uint64_t id, skv_status status, std::string message, bool await_peer) {
+  Event event;
+  event.kind = Event::Kind::kEnded;
+  event.id = id;
+  event.status = status;
+  event.message = std::move(message);
+  event.moved = moved(id);
+  release_buffer(id);
+  sending_.erase(id);
+  receiving_.erase(id);
+  if (await_peer && ended_.emplace(id, true).second && is_ours(id)) ended_ours_++;
+  push(std::move(event));
+}
+
+void Session::close_with(skv_status status, std::string message) {
+  if (state_ == State::kClosed) return;
+  const skv_status transfers = status == SKV_E_CLOSED ? SKV_E_CANCELLED : status;
+  while (!sending_.empty()) finish(sending_.begin()->first, transfers, message, false);
+  while (!receiving_.empty()) finish(receiving_.begin()->first, transfers, message, false);
+  state_ = State::kClosed;
+  ended_.clear();
+  turns_.clear();
+  Event event;
+  event.kind = Event::Kind::kClosed;
+  event.status = status;
+  event.message = std::move(message);
+  push(std::move(event));
+}
+
+void Session::fail_with(const Error& error) {
+  if (state_ == State::kClosed) return;
+  close_with(error.status(), error.message());
+  // What is half sent is completed, then the reason follows; nothing else matters any more.
+  while (!staged_.empty() && staged_.back().sent == 0) staged_.pop_back();
+  if (peer_spoke_) stage(FrameType::kError, 0, encode(Verdict{error.status(), error.message()}));
+}
+
+}  // namespace skv::transport

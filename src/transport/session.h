@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// The protocol of one connection without any I/O: bytes and a clock in, bytes and events out. Every plane, the fuzzers
+// and the simulated-clock tests drive this one state machine. Not thread-safe: its owner holds a lock.
+//
+// A link does:   for (auto t : session.read_targets()) read into t;  session.received(n, now);
+//                session.output(list); write list;                   session.sent(n, now);
+// and its owner: while (session.next_event(e)) ...;  at session.next_timeout(): session.tick(now).
+// Spans from read_targets() and output() are valid until the next call of a method that is not const.
+//
+// Planned neighbours: authentication is a state between HELLO and open (AUTH frames), credits gate stage_data(), a
+// device plane takes over DATA between ACCEPT and COMMIT (READY frames). None of them changes this interface's shape.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "transport/clock.h"
+#include "transport/control.h"
+#include "transport/frame.h"
+#include "transport/transfer.h"
+
+namespace skv {
+class Error;
+}
+
+namespace skv::transport {
+
+struct SessionConfig {
+  bool connecting = false;  // this end made the connection: its transfer ids are odd
+  std::int32_t plane = SKV_PLANE_INLINE;
+  std::array<std::uint8_t, 32> fingerprint{};
+  std::array<std::uint8_t, 16> nonce{};
+  std::uint64_t epoch = 1;  // accepting end: what to call the connection, not 0
+  std::uint64_t max_payload = std::uint64_t{8} << 30;
+  std::uint32_t chunk = 256 * 1024;
+  std::uint32_t max_transfers = 256;
+  std::uint64_t handshake_deadline = kNever;  // absolute
+  std::uint64_t heartbeat_ns = 1'000'000'000;
+};
+
+struct Event {
+  enum class Kind {
+    kOpen,      // handshake done
+    kOffered,   // the peer offers `offer` as transfer `id`
+    kAccepted,  // our offer `id` was accepted
+    kLayer,     // `layers` leading layers of `id` verified
+    kEnded,     // transfer `id` ended in `status`; its buffer is not touched any more
+    kClosed,    // the connection ended in `status`; every transfer has ended before. output() may hold a last word
+  };
+  Kind kind = Kind::kClosed;
+  std::uint64_t id = 0;
+  skv_status status = SKV_OK;
+  std::string message;
+  std::uint32_t layers = 0;
+  std::uint64_t moved = 0;
+  std::shared_ptr<const Offer> offer;
+};
+
+class Session {
+ public:
+  using ReadTargets = std::array<std::span<std::byte>, 2>;
+
+  Session(const SessionConfig& config, std::uint64_t now);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Bytes in. Both targets are empty once closed.
+  ReadTargets read_targets();
+  void received(std::size_t n, std::uint64_t now);
+  void receive(std::span<const std::byte> bytes, std::uint64_t now);  // copies into the targets: tests, fuzzers
+  void end_of_stream(std::uint64_t now);
+  void broken(skv_status status, std::string message);  // the link failed
+
+  // Bytes out.
+  std::size_t output(std::span<std::span<const std::byte>> list);  // how many spans were filled
+  bool wants_output() const noexcept;
+  void sent(std::size_t n, std::uint64_t now);
+  // The link would have blocked. A later sent() then proves that the peer reads: a slow one is held, not lost.
+  void stalled() noexcept { stalled_ = true; }
+
+  // Time.
+  void tick(std::uint64_t now);
+  std::uint64_t next_timeout() const;
+
+  bool next_event(Event& event);
+
+  // Commands. All throw Error; only when open.
+  std::uint64_t offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline);
+  void accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline);
+  void reject(std::uint64_t id, std::string_view reason);
+  // Ends a transfer here and now; nothing if it has ended. The kEnded event is queued like any other.
+  void cancel(std::uint64_t id, skv_status status, std::string_view message);
+  // Ends everything: transfers as CANCELLED, GOAWAY to the peer, kClosed with SKV_E_CLOSED.
+  void close(std::string_view message);
+  // Ends the connection with an ERROR frame that tells the peer why.
+  void refuse(skv_status status, std::string_view message);
+
+  bool is_open() const noexcept { return state_ == State::kOpen; }
+  bool is_closed() const noexcept { return state_ == State::kClosed; }
+  bool peer_is_leaving() const noexcept { return peer_goaway_; }
+  const Hello& peer() const noexcept { return peer_; }  // all zero before kOpen
+  std::uint64_t moved(std::uint64_t id) const noexcept;
+  std::size_t live_transfers() const noexcept { return sending_.size() + receiving_.size(); }
+
+ private:
+  enum class State { kHello, kOpen, kClosed };
+  enum class Input { kHeader, kControl, kData, kDiscard };
+
+  // A frame on its way out: owned control bytes, or a borrowed piece of a payload.
+  struct Staged {
+    std::array<std::byte, kHeaderBytes> header;
+    std::vector<std::byte> owned;
+    std::span<const std::byte> body;
+    std::uint64_t data_of = 0;    // DATA: its transfer
+    std::uint64_t commit_of = 0;  // COMMIT: its transfer
+    std::size_t sent = 0;         // of header and body
+  };
+
+  // session_input.cc: frames of the peer
+  void consume(std::size_t n);
+  void begin_body();
+  void dispatch(std::span<const std::byte> body);
+  void on_hello(std::span<const std::byte> body);
+  void on_offer(std::span<const std::byte> body);
+  void on_accept(std::span<const std::byte> body);
+  void on_data_header();
+  void on_data_end();
+  void on_commit(std::span<const std::byte> body);
+  void on_receiver_final(std::span<const std::byte> body);  // REJECT, DONE
+  void on_cancel(std::span<const std::byte> body);
+  void on_goaway(std::span<const std::byte> body);
+  void on_error(std::span<const std::byte> body);
+  bool is_ours(std::uint64_t id) const noexcept { return (id & 1) == (config_.connecting ? 1 : 0); }
+  // True: the id names a transfer that ended here and whose other end may not know yet. False: it is live. Throws
+  // PROTOCOL for an id that was never used or is over on both ends.
+  bool ended_here(std::uint64_t id) const;
+
+  // session.cc
+  void stage(FrameType type, std::uint64_t id, std::vector<std::byte> body);
+  void stage_data();
+  void stage_hello();
+  void release_buffer(std::uint64_t id);
+  // Ends a live transfer: event, buffers released. await_peer: the peer's last frame about it is still to come.
+  void finish(std::uint64_t id, skv_status status, std::string message, bool await_peer);
+  void close_with(skv_status status, std::string message);
+  void fail_with(const Error& error);
+  void push(Event event) { events_.push_back(std::move(event)); }
+
+  SessionConfig config_;
+  State state_ = State::kHello;
+  Hello peer_;
+  std::uint64_t epoch_ = 0;
+  bool peer_spoke_ = false;  // an intact frame came: worth an ERROR frame
+  bool peer_goaway_ = false;
+
+  Input input_ = Input::kHeader;
+  std::array<std::byte, kHeaderBytes> header_bytes_;
+  std::size_t header_have_ = 0;
+  FrameHeader in_;
+  std::size_t in_have_ = 0;  // of the body
+  std::vector<std::byte> control_;
+  std::vector<std::byte> discard_;
+
+  std::deque<Staged> staged_;
+  std::size_t staged_data_ = 0;
+  std::deque<std::uint64_t> turns_;  // transfers with bytes to send, whose turn is next first
+
+  std::map<std::uint64_t, std::unique_ptr<Sending>> sending_;
+  std::map<std::uint64_t, std::unique_ptr<Receiving>> receiving_;
+  // Ended here, the peer's last frame about it not seen yet.
+  std::map<std::uint64_t, bool> ended_;
+  std::size_t ended_ours_ = 0;
+  std::uint64_t next_id_;
+  std::uint64_t last_peer_id_ = 0;
+
+  std::uint64_t heard_;  // when the peer last showed life
+  std::uint64_t pinged_ = 0;
+  std::uint64_t clock_;  // latest time seen
+  bool stalled_ = false;
+
+  std::deque<Event> events_;
+};
+
+}  // namespace skv::transport

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+// The half of the session that reads the peer's frames.
+#include <algorithm>
+
+#include "error.h"
+#include "transport/session.h"
+
+namespace skv::transport {
+namespace {
+
+unsigned long long ull(std::uint64_t value) { return value; }
+
+// Statuses that a peer may put into a CANCEL.
+bool may_cancel(skv_status status) {
+  switch (status) {
+    case SKV_E_CANCELLED:
+    case SKV_E_TIMED_OUT:
+    case SKV_E_REJECTED:
+    case SKV_E_CHECKSUM:
+    case SKV_E_NO_RESOURCE:
+    case SKV_E_UNAVAILABLE:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Statuses that a peer may end the connection with; anything else is reported as PROTOCOL.
+skv_status connection_status(skv_status status) {
+  switch (status) {
+    case SKV_E_VERSION:
+    case SKV_E_MODEL:
+    case SKV_E_NO_RESOURCE:
+    case SKV_E_UNAVAILABLE:
+    case SKV_E_TIMED_OUT:
+      return status;
+    default:
+      return SKV_E_PROTOCOL;
+  }
+}
+
+std::string from_peer(const Verdict& verdict) {
+  return "peer: " + (verdict.reason.empty() ? std::string(status_name(verdict.status)) : verdict.reason);
+}
+
+}  // namespace
+
+void Session::consume(std::size_t n) {
+  while (n > 0 && state_ != State::kClosed) {
+    if (input_ == Input::kHeader) {
+      const std::size_t step = std::min(n, kHeaderBytes - header_have_);
+      header_have_ += step;
+      n -= step;
+      if (!could_be_header(std::span(header_bytes_).first(header_have_))) {
+        fail(SKV_E_PROTOCOL, "the peer does not speak this protocol (first bytes %02x %02x %02x %02x)",
+             static_cast<unsigned>(header_bytes_[0]), static_cast<unsigned>(header_bytes_[1]),
+             static_cast<unsigned>(header_bytes_[2]), static_cast<unsigned>(header_bytes_[3]));
+      }
+      if (header_have_ < kHeaderBytes) return;
+      header_have_ = 0;
+      in_ = decode_header(header_bytes_);
+      peer_spoke_ = true;
+      begin_body();
+      continue;
+    }
+    const std::size_t step = std::min<std::size_t>(n, in_.length - in_have_);
+    in_have_ += step;
+    n -= step;
+    if (input_ == Input::kData) receiving_.at(in_.transfer_id)->advance(step);
+    if (in_have_ < in_.length) return;
+    const Input was = input_;
+    input_ = Input::kHeader;
+    if (was == Input::kData) {
+      on_data_end();
+    } else if (was == Input::kControl) {
+      dispatch(control_);
+    }
+  }
+}
+
+void Session::begin_body() {
+  if (state_ == State::kHello) {
+    if (in_.type != FrameType::kHello && in_.type != FrameType::kError) {
+      fail(SKV_E_PROTOCOL, "%s before HELLO", frame_name(in_.type));
+    }
+    if (in_.epoch != 0) fail(SKV_E_PROTOCOL, "%s with epoch %llu, want 0", frame_name(in_.type), ull(in_.epoch));
+  } else {
+    if (in_.type == FrameType::kHello) fail(SKV_E_PROTOCOL, "a second HELLO");
+    // An ERROR may have been sent before the peer knew the epoch.
+    const bool early = in_.type == FrameType::kError && in_.epoch == 0;
+    if (in_.epoch != epoch_ && !early) {
+      fail(SKV_E_PROTOCOL, "%s with epoch %llu, want %llu", frame_name(in_.type), ull(in_.epoch), ull(epoch_));
+    }
+  }
+  in_have_ = 0;
+  if (in_.type == FrameType::kData) {
+    on_data_header();
+  } else if (in_.length == 0) {
+    if (in_.digest != digest64({})) fail(SKV_E_PROTOCOL, "%s digest is wrong", frame_name(in_.type));
+    dispatch({});
+  } else {
+    control_.resize(in_.length);
+    input_ = Input::kControl;
+  }
+}
+
+void Session::dispatch(std::span<const std::byte> body) {
+  if (digest64(body) != in_.digest) fail(SKV_E_PROTOCOL, "%s body digest is wrong", frame_name(in_.type));
+  switch (in_.type) {
+    case FrameType::kHello:
+      return on_hello(body);
+    case FrameType::kOffer:
+      return on_offer(body);
+    case FrameType::kAccept:
+      return on_accept(body);
+    case FrameType::kCommit:
+      return on_commit(body);
+    case FrameType::kReject:
+    case FrameType::kDone:
+      return on_receiver_final(body);
+    case FrameType::kCancel:
+      return on_cancel(body);
+    case FrameType::kPing:
+      return stage(FrameType::kPong, 0, {});
+    case FrameType::kPong:
+      return;
+    case FrameType::kGoaway:
+      return on_goaway(body);
+    case FrameType::kError:
+      return on_error(body);
+    case FrameType::kData:
+    case FrameType::kAuth:
+    case FrameType::kReady:
+    case FrameType::kCredit:
+      break;
+  }
+  fail(SKV_E_PROTOCOL, "unexpected %s", frame_name(in_.type));
+}
+
+void Session::on_hello(std::span<const std::byte> body) {
+  const Hello hello = decode_hello(body);
+  if (config_.connecting ? hello.epoch == 0 : hello.epoch != 0) {
+    fail(SKV_E_PROTOCOL, "HELLO epoch %llu from the wrong side", ull(hello.epoch));
+  }
+  if (hello.protocol_min > kProtocolMax || hello.protocol_max < kProtocolMin) {
+    fail(SKV_E_VERSION, "peer speaks transport protocol %u..%u, want %u..%u", hello.protocol_min, hello.protocol_max,
+         kProtocolMin, kProtocolMax);
+  }
+  if (hello.wire_version / 256 != SKV_WIRE_MAJOR) {
+    fail(SKV_E_VERSION, "peer writes payload format %u, want %u", hello.wire_version / 256, SKV_WIRE_MAJOR);
+  }
+  if (hello.plane != static_cast<std::uint32_t>(config_.plane)) {
+    fail(SKV_E_UNAVAILABLE, "peer moves bytes on plane %u, want %d", hello.plane, config_.plane);
+  }
+  if (hello.auth != 0) fail(SKV_E_UNAVAILABLE, "peer wants authentication 0x%x, this version has none", hello.auth);
+  if (hello.fingerprint != config_.fingerprint) {
+    const auto id = [](const std::array<std::uint8_t, 32>& f) {
+      return static_cast<unsigned>(f[0]) << 24 | static_cast<unsigned>(f[1]) << 16 | static_cast<unsigned>(f[2]) << 8 |
+             f[3];
+    };
+    fail(SKV_E_MODEL, "peer serves model %08x..., want %08x...", id(hello.fingerprint), id(config_.fingerprint));
+  }
+  peer_ = hello;
+  if (!config_.connecting) stage_hello();
+  epoch_ = config_.connecting ? hello.epoch : config_.epoch;
+  state_ = State::kOpen;
+  Event event;
+  event.kind = Event::Kind::kOpen;
+  push(std::move(event));
+}
+
+bool Session::ended_here(std::uint64_t id) const {
+  if (ended_.contains(id)) return true;
+  if (sending_.contains(id) || receiving_.contains(id)) return false;
+  fail(SKV_E_PROTOCOL, "%s for transfer %llu, which is not open", frame_name(in_.type), ull(id));
+}
+
+void Session::on_offer(std::span<const std::byte> body) {
+  const std::uint64_t id = in_.transfer_id;
+  if (is_ours(id) || id <= last_peer_id_) fail(SKV_E_PROTOCOL, "OFFER with transfer id %llu", ull(id));
+  auto offer = std::make_shared<const Offer>(decode_offer(body));
+  last_peer_id_ = id;
+  std::string why;
+  if (offer->total > config_.max_payload) {
+    why = "payload of " + std::to_string(offer->total) + " bytes, want at most " + std::to_string(config_.max_payload);
+  } else if (receiving_.size() + (ended_.size() - ended_ours_) >= config_.max_transfers) {
+    why = "more than " + std::to_string(config_.max_transfers) + " transfers are open";
+  }
+  if (!why.empty()) {
+    if (ended_.size() - ended_ours_ >= std::size_t{2} * config_.max_transfers) {
+      fail(SKV_E_PROTOCOL, "peer goes on offering beyond its limit of %u", config_.max_transfers);
+    }
+    stage(FrameType::kReject, id, encode(Verdict{SKV_E_NO_RESOURCE, why}));
+    ended_.emplace(id, true);
+    return;
+  }
+  receiving_.emplace(id, std::make_unique<Receiving>(offer));
+  Event event;
+  event.kind = Event::Kind::kOffered;
+  event.id = id;
+  event.offer = std::move(offer);
+  push(std::move(event));
+}
+
+void Session::on_accept(std::span<const std::byte> body) {
+  const Accept accept = decode_accept(body);
+  const std::uint64_t id = in_.transfer_id;
+  if (!is_ours(id)) fail(SKV_E_PROTOCOL, "ACCEPT for transfer %llu of its own", ull(id));
+  if (ended_here(id)) return;
+  Sending& sending = *sending_.at(id);
+  if (sending.state != Sending::State::kOffered) fail(SKV_E_PROTOCOL, "a second ACCEPT");
+  const Accept terms = sending.terms();
+  if (accept.total != terms.total || accept.entries != terms.entries) {
+    fail(SKV_E_PROTOCOL, "ACCEPT of %llu bytes in %u entries, offered were %llu in %u", ull(accept.total),
+         accept.entries, ull(terms.total), terms.entries);
+  }
+  sending.state = Sending::State::kMoving;
+  turns_.push_back(id);
+  Event event;
+  event.kind = Event::Kind::kAccepted;
+  event.id = id;
+  push(std::move(event));
+}
+
+void Session::on_data_header() {
+  const std::uint64_t id = in_.transfer_id;
+  if (is_ours(id)) fail(SKV_E_PROTOCOL, "DATA for transfer %llu, which is ours", ull(id));
+  if (ended_here(id)) {
+    input_ = Input::kDiscard;
+    return;
+  }
+  receiving_.at(id)->begin_frame(in_);
+  input_ = Input::kData;
+}
+
+void Session::on_data_end() {
+  const std::uint64_t id = in_.transfer_id;
+  Receiving& receiving = *receiving_.at(id);
+  const std::uint32_t before = receiving.layers_verified();
+  if (!receiving.end_frame()) {
+    const std::string why = "layer " + std::to_string(in_.layer) + " at " + std::to_string(in_.offset) +
+                            ": the digest of a DATA frame is wrong";
+    stage(FrameType::kDone, id, encode(Verdict{SKV_E_CHECKSUM, why}));
+    return finish(id, SKV_E_CHECKSUM, why, true);
+  }
+  if (receiving.layers_verified() == before) return;
+  Event event;
+  event.kind = Event::Kind::kLayer;
+  event.id = id;
+  event.layers = receiving.layers_verified();
+  event.moved = receiving.moved;
+  push(std::move(event));
+}
+
+void Session::on_commit(std::span<const std::byte> body) {
+  const Commit commit = decode_commit(body);
+  const std::uint64_t id = in_.transfer_id;
+  if (is_ours(id)) fail(SKV_E_PROTOCOL, "COMMIT for transfer %llu, which is ours", ull(id));
+  if (ended_here(id)) {
+    ended_.erase(id);
+    return;
+  }
+  const bool good = receiving_.at(id)->matches(commit);
+  const Verdict verdict =
+      good ? Verdict{SKV_OK, ""} : Verdict{SKV_E_CHECKSUM, "the root digest differs from the one committed"};
+  stage(FrameType::kDone, id, encode(verdict));
+  finish(id, verdict.status, verdict.reason, false);
+}
+
+void Session::on_receiver_final(std::span<const std::byte> body) {
+  const Verdict verdict = decode_verdict(body);
+  const std::uint64_t id = in_.transfer_id;
+  const bool reject = in_.type == FrameType::kReject;
+  const bool known = reject ? verdict.status == SKV_E_REJECTED || verdict.status == SKV_E_NO_RESOURCE
+                            : verdict.status == SKV_OK || verdict.status == SKV_E_CHECKSUM;
+  if (!known) fail(SKV_E_PROTOCOL, "%s with status %d", frame_name(in_.type), verdict.status);
+  if (!is_ours(id)) fail(SKV_E_PROTOCOL, "%s for transfer %llu of its own", frame_name(in_.type), ull(id));
+  if (ended_here(id)) {
+    ended_.erase(id);
+    ended_ours_--;
+    return;
+  }
+  const Sending::State state = sending_.at(id)->state;
+  if (reject != (state == Sending::State::kOffered)) fail(SKV_E_PROTOCOL, "%s out of turn", frame_name(in_.type));
+  if (verdict.status == SKV_OK) {
+    const auto unsent = [id](const Staged& frame) { return frame.data_of == id || frame.commit_of == id; };
+    if (state != Sending::State::kCommitted || std::any_of(staged_.begin(), staged_.end(), unsent)) {
+      fail(SKV_E_PROTOCOL, "DONE before COMMIT");
+    }
+    return finish(id, SKV_OK, "", false);
+  }
+  // The receiver's last frame: answer with ours, unless COMMIT was it and is on its way.
+  const std::string why = reject ? verdict.reason : from_peer(verdict);
+  cancel(id, verdict.status, why);
+  ended_.erase(id);
+  ended_ours_--;
+}
+
+void Session::on_cancel(std::span<const std::byte> body) {
+  const Verdict verdict = decode_verdict(body);
+  if (!may_cancel(verdict.status)) fail(SKV_E_PROTOCOL, "CANCEL with status %d", verdict.status);
+  const std::uint64_t id = in_.transfer_id;
+  if (!ended_here(id)) cancel(id, verdict.status, from_peer(verdict));
+  ended_.erase(id);
+  if (is_ours(id)) ended_ours_--;
+}
+
+void Session::on_goaway(std::span<const std::byte> body) {
+  decode_verdict(body);
+  peer_goaway_ = true;
+}
+
+void Session::on_error(std::span<const std::byte> body) {
+  const Verdict verdict = decode_verdict(body);
+  close_with(connection_status(verdict.status), from_peer(verdict));
+}
+
+}  // namespace skv::transport

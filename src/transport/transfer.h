@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// One transfer inside a session: which frame comes next, and whether what came is what was agreed. No I/O, no clock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "transport/clock.h"
+#include "transport/control.h"
+#include "transport/digest.h"
+#include "transport/frame.h"
+
+namespace skv::transport {
+
+// Position in the list of layers, shared by both directions.
+class LayerCursor {
+ public:
+  explicit LayerCursor(std::vector<std::uint64_t> layer_bytes) : layer_bytes_(std::move(layer_bytes)) {}
+  bool at_end() const noexcept { return layer_ == layer_bytes_.size(); }
+  std::uint32_t layer() const noexcept { return layer_; }
+  std::uint32_t chunk() const noexcept { return chunk_; }
+  std::uint64_t offset() const noexcept { return offset_; }       // in the layer
+  std::uint64_t layer_begin() const noexcept { return begin_; }   // of the layer in the payload
+  std::uint64_t layer_size() const noexcept { return layer_bytes_[layer_]; }
+  std::uint64_t left() const noexcept { return layer_bytes_[layer_] - offset_; }
+  std::uint32_t entries() const noexcept { return static_cast<std::uint32_t>(layer_bytes_.size()); }
+  // Passes one frame; true when that ended its layer.
+  bool pass(std::uint64_t bytes) noexcept;
+
+ private:
+  std::vector<std::uint64_t> layer_bytes_;
+  std::uint32_t layer_ = 0, chunk_ = 0;
+  std::uint64_t offset_ = 0, begin_ = 0;
+};
+
+// The side that has the payload.
+class Sending {
+ public:
+  enum class State { kOffered, kMoving, kCommitted };
+
+  Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> layer_bytes, std::uint64_t deadline);
+  Sending(const Sending&) = delete;  // the digester points into it
+  Sending& operator=(const Sending&) = delete;
+
+  struct Frame {
+    FrameHeader header;  // without epoch and transfer id
+    std::span<const std::byte> body;
+  };
+  bool all_framed() const noexcept { return cursor_.at_end(); }
+  Frame next_frame(std::uint32_t most) noexcept;
+  Commit commit() const noexcept;
+  Accept terms() const noexcept { return {bytes_.size(), cursor_.entries()}; }
+
+  State state = State::kOffered;
+  std::uint64_t deadline;
+  std::uint64_t moved = 0;  // payload bytes handed to the link
+
+ private:
+  std::span<const std::byte> bytes_;
+  LayerCursor cursor_;
+  DigestChain leaves_;
+  LayerDigester digester_{&leaves_};
+};
+
+// The side that gets it.
+class Receiving {
+ public:
+  enum class State { kOffered, kMoving };
+
+  explicit Receiving(std::shared_ptr<const Offer> offer);
+  Receiving(const Receiving&) = delete;
+  Receiving& operator=(const Receiving&) = delete;
+
+  void accept(std::span<std::byte> destination) noexcept;
+  // Checks a DATA header against what must come next; throws PROTOCOL.
+  void begin_frame(const FrameHeader& header);
+  // Where the rest of the frame's body goes.
+  std::span<std::byte> frame_rest() const noexcept;
+  void advance(std::size_t n) noexcept;
+  // The frame is complete: 0 bytes are left in frame_rest(). False when its digest differs.
+  bool end_frame() noexcept;
+  std::uint32_t layers_verified() const noexcept { return cursor_.layer(); }
+  // Throws PROTOCOL when the peer commits something else than was offered; false when the root differs.
+  bool matches(const Commit& commit) const;
+  const Offer& offer() const noexcept { return *offer_; }
+
+  State state = State::kOffered;
+  std::uint64_t deadline = kNever;
+  std::uint64_t moved = 0;
+
+ private:
+  std::shared_ptr<const Offer> offer_;
+  std::span<std::byte> destination_;
+  LayerCursor cursor_;
+  DigestChain leaves_;
+  LayerDigester digester_{&leaves_};
+  FrameHeader frame_;
+  std::size_t have_ = 0;
+};
+
+}  // namespace skv::transport
