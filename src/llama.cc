@@ -221,10 +221,11 @@ BlobCache read_cache(Reader& reader, int32_t sequence, std::span<const int32_t>&
     const int32_t layer = first_layer + static_cast<int32_t>(i);
     cache.half[SKV_K].push_back(read_rows(reader, cache.cells.count, heads[i], layer, 'K'));
   }
-  // MLA: V is a view of K, and nothing follows. Such caches have one kv-head, which keeps a blob of another model that was
-  // cut right here from being taken for one.
-  const bool has_v = reader.left() != 0 || std::any_of(heads.begin(), heads.begin() + layers,
-                                                       [](int32_t count) { return count != 1; });
+  // MLA: V is a view of K, and nothing follows. Such models have one kv-head and one cache, which keeps a blob of most
+  // other models that was cut right here from being taken for one.
+  const bool may_lack_v = first_layer == 0 && layers == heads.size() &&
+                          std::all_of(heads.begin(), heads.end(), [](int32_t count) { return count == 1; });
+  const bool has_v = reader.left() != 0 || !may_lack_v;
   for (uint32_t i = 0; i < layers; ++i) {
     const int32_t layer = first_layer + static_cast<int32_t>(i);
     Tensor v;
@@ -322,8 +323,13 @@ std::vector<Group> groups_of(std::span<const LlamaLayer> layers) {
       fail(SKV_E_LAYOUT, "layer %zu %s V, others of its group do not agree", i, layer.dim[SKV_V] == 0 ? "lacks" : "has");
     }
   }
-  // A reader of the blob alone could not tell the second cache from the first one's V.
-  if (groups.size() > 1 && layers[0].dim[SKV_V] == 0) fail(SKV_E_LAYOUT, "two caches, the first one without V");
+  // MLA has one kv-head and no second cache; anything else without V would not be read back (read_cache).
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].dim[SKV_V] == 0 && (layers[i].kv_heads != 1 || groups.size() > 1)) {
+      fail(SKV_E_LAYOUT, "layer %zu lacks V, want 1 kv-head and 1 group then, not %d and %zu", i, layers[i].kv_heads,
+           groups.size());
+    }
+  }
   return groups;
 }
 
@@ -376,7 +382,9 @@ Cache llama_cache(std::span<const std::byte> blob, std::span<const int32_t> head
   std::span<const int32_t> left = heads;
   std::vector<BlobCache> caches;
   caches.push_back(read_cache(reader, sequence, left, 0));
-  if (looks_recurrent(reader)) fail(SKV_E_FEATURE, "a recurrent state follows the cache: hybrid models are not supported");
+  if (left.empty() && looks_recurrent(reader)) {
+    fail(SKV_E_FEATURE, "a recurrent state follows the cache: hybrid models are not supported");
+  }
   // Only what remains tells that there is a second cache.
   if (reader.left() != 0 && !left.empty()) {
     caches.push_back(read_cache(reader, sequence, left, static_cast<int32_t>(heads.size() - left.size())));
