@@ -22,12 +22,13 @@
   uint64_t digest(const void* bytes, size_t size);                                                                     \
   }
 
+// The names but for the first are Highway's HWY_NAMESPACE.
 SKV_DECLARE_KERNELS(scalar)
 #if defined(__x86_64__)
-SKV_DECLARE_KERNELS(avx2)
-SKV_DECLARE_KERNELS(avx512)
+SKV_DECLARE_KERNELS(N_AVX2)
+SKV_DECLARE_KERNELS(N_AVX3)
 #elif defined(__aarch64__)
-SKV_DECLARE_KERNELS(neon)
+SKV_DECLARE_KERNELS(N_NEON)
 #endif
 #undef SKV_DECLARE_KERNELS
 
@@ -39,5 +40,29 @@ inline const std::byte* element(const Rows& rows, int32_t token, int32_t head, i
 inline std::byte* element_to(const Rows& rows, int32_t token, int32_t head, int32_t channel) {
   return rows.base + rows.token_offset[token] + head * rows.stride_head + channel * rows.stride_elem;
 }
+
+// Index of each token's row in the sections that hold it (docs/wire-format.md, "Sections").
+struct Places {
+  uint16_t scale[tiers::kMaxChunk];
+  uint16_t body[tiers::kMaxChunk];  // in the section two, nibble or raw, whichever the tier uses
+  uint16_t plane2[tiers::kMaxChunk];
+  uint16_t plane3[tiers::kMaxChunk];
+
+  Places(const uint8_t* tier, int32_t tokens) {
+    uint16_t scales = 0, twos = 0, nibbles = 0, planes2 = 0, planes3 = 0, raws = 0;
+    for (int32_t t = 0; t < tokens; ++t) {
+      scale[t] = scales;
+      body[t] = tier[t] == tiers::kRaw ? raws : (tier[t] == 1 ? twos : nibbles);
+      plane2[t] = planes2;
+      plane3[t] = planes3;
+      scales = static_cast<uint16_t>(scales + (tiers::is_quantized(tier[t]) ? 1 : 0));
+      twos = static_cast<uint16_t>(twos + (tier[t] == 1 ? 1 : 0));
+      nibbles = static_cast<uint16_t>(nibbles + (tier[t] >= 2 && tier[t] <= 4 ? 1 : 0));
+      planes2 = static_cast<uint16_t>(planes2 + (tier[t] == 3 || tier[t] == 4 ? 1 : 0));
+      planes3 = static_cast<uint16_t>(planes3 + (tier[t] == 4 ? 1 : 0));
+      raws = static_cast<uint16_t>(raws + (tier[t] == tiers::kRaw ? 1 : 0));
+    }
+  }
+};
 
 }  // namespace skv::kernels

@@ -5,8 +5,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-namespace skv::kernels::scalar {
+namespace skv::kernels {
 
+namespace scalar {
 uint64_t digest(const void* bytes, size_t size) { return XXH3_64bits(bytes, size); }
+}  // namespace scalar
 
-}  // namespace skv::kernels::scalar
+#if defined(__aarch64__)
+namespace N_NEON {
+uint64_t digest(const void* bytes, size_t size) { return XXH3_64bits(bytes, size); }
+}  // namespace N_NEON
+#endif
+
+}  // namespace skv::kernels

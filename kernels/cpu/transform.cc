@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statistics of a chunk, the channel vectors made of them, and absmax.
+#include "kernels/cpu/hwy_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/transform.cc"
+#include "hwy/foreach_target.h"
+#include "kernels/cpu/transform-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace skv::kernels::HWY_NAMESPACE {
+#if SKV_SIMD
+namespace {
+
+// Four rows a turn: the accumulators are loaded and stored once for them.
+constexpr int32_t kTogether = 4;
+
+// x < lo ? x : lo, as the reference has it.
+template <class V>
+HWY_INLINE V lesser(V x, V lo) {
+#if HWY_TARGET == HWY_NEON
+  return hn::IfThenElse(hn::Lt(x, lo), x, lo);
+#else
+  return hn::Min(x, lo);  // minps: the second operand unless the first is less
+#endif
+}
+template <class V>
+HWY_INLINE V greater(V x, V hi) {
+#if HWY_TARGET == HWY_NEON
+  return hn::IfThenElse(hn::Gt(x, hi), x, hi);
+#else
+  return hn::Max(x, hi);
+#endif
+}
+
+template <class D, class E, int kCount>
+HWY_INLINE void add_lanes(const std::byte* const* x, int32_t c, float* sum, float* lo, float* hi) {
+  const D d;
+  auto s = hn::LoadU(d, sum + c);
+  auto l = hn::LoadU(d, lo + c);
+  auto h = hn::LoadU(d, hi + c);
+  for (int i = 0; i < kCount; ++i) {
+    const auto v = E::load(d, x[i] + static_cast<int64_t>(c) * E::kBytes);
+    s = hn::Add(s, v);
+    l = lesser(v, l);
+    h = greater(v, h);
+  }
+  hn::StoreU(s, d, sum + c);
+  hn::StoreU(l, d, lo + c);
+  hn::StoreU(h, d, hi + c);
+}
+
+template <class E, int kCount>
+void add_rows(const std::byte* const* x, int32_t n, float* sum, float* lo, float* hi) {
+  int32_t c = 0;
+  for (; c + kWide <= n; c += kWide) add_lanes<Wide, E, kCount>(x, c, sum, lo, hi);
+  for (; c < n; c += 4) add_lanes<Four, E, kCount>(x, c, sum, lo, hi);  // n is a multiple of 8
+}
+
+template <class E>
+void stats_of(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, float* hi) {
+  const int32_t dim = rows.dim;
+  const bool direct = contiguous(rows);
+  // Heads that follow each other are one long row.
+  const bool joined = direct && rows.stride_head == static_cast<int64_t>(dim) * E::kBytes;
+  const int32_t run = direct ? tiers::kSumBlock : tile_tokens(rows);
+  HWY_ALIGN std::byte tile[kTileBytes];
+  HWY_ALIGN float block[kMaxDim];
+  const int32_t all = rows.heads * dim;
+  const int32_t strip = joined && all <= kMaxDim ? all : dim;
+  for (int32_t first = 0; first < rows.tokens; first += tiers::kSumBlock) {
+    const int32_t end = HWY_MIN(rows.tokens, first + tiers::kSumBlock);
+    for (int32_t at = 0; at < all; at += strip) {
+      const int32_t head = at / dim;
+      for (int32_t c = 0; c < strip; ++c) block[c] = 0.0F;
+      for (int32_t from = first; from < end; from += run) {
+        const int32_t to = HWY_MIN(end, from + run);
+        const std::byte* x[kTileTokens];
+        int32_t count = 0;
+        if (!direct) gather_tile(rows, from, to - from, head, tile);
+        for (int32_t t = from; t < to; ++t) {
+          if (!tiers::is_quantized(tiers[t])) continue;
+          x[count++] = direct ? rows.base + rows.token_offset[t] + head * rows.stride_head
+                              : tile + static_cast<int64_t>(t - from) * dim * E::kBytes;
+        }
+        int32_t i = 0;
+        for (; i + kTogether <= count; i += kTogether) add_rows<E, kTogether>(x + i, strip, block, lo + at, hi + at);
+        for (; i < count; ++i) add_rows<E, 1>(x + i, strip, block, lo + at, hi + at);
+      }
+      for (int32_t c = 0; c < strip; c += 4) {
+        const Four d;
+        hn::StoreU(hn::Add(hn::LoadU(d, sum + at + c), hn::Load(d, block + c)), d, sum + at + c);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int32_t stats(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, float* hi) {
+  int32_t counted = 0;
+  for (int32_t t = 0; t < rows.tokens; ++t) counted += tiers::is_quantized(tiers[t]) ? 1 : 0;
+  const int32_t all = rows.heads * rows.dim;
+  for (int32_t c = 0; c < all; ++c) sum[c] = 0.0F;
+  if (counted == 0) return 0;
+  for (int32_t c = 0; c < all; ++c) {
+    lo[c] = tiers::float_of(0x7F800000U);
+    hi[c] = tiers::float_of(0xFF800000U);
+  }
+  if (rows.dtype == tiers::kF16) {
+    stats_of<F16>(rows, tiers, sum, lo, hi);
+  } else if (rows.dtype == tiers::kBF16) {
+    stats_of<BF16>(rows, tiers, sum, lo, hi);
+  } else {
+    stats_of<F32>(rows, tiers, sum, lo, hi);
+  }
+  return counted;
+}
+
+Verdict vectors(uint32_t transforms, int32_t counted, int32_t heads, int32_t dim, const float* sum, const float* lo,
+                const float* hi, uint16_t* mean16, uint16_t* balance16, float* mean32, float* balance32,
+                float* recip32) {
+  const Eight d;
+  const hn::Rebind<hwy::float16_t, Eight> d16;
+  constexpr int32_t kLanes = lanes<Eight>();
+  const bool with_mean = (transforms & tiers::kMean) != 0;
+  const bool with_balance = (transforms & tiers::kBalance) != 0;
+  if (counted == 0) {  // rare, and all constants
+    return scalar::vectors(transforms, counted, heads, dim, sum, lo, hi, mean16, balance16, mean32, balance32, recip32);
+  }
+  const auto n = hn::Set(d, static_cast<float>(counted));
+  const auto zero = hn::Zero(d);
+  HWY_ALIGN float g[kMaxDim];
+  auto fine = hn::FirstN(d, static_cast<size_t>(kLanes));
+  for (int32_t h = 0; h < heads; ++h) {
+    const int64_t at = static_cast<int64_t>(h) * dim;
+    for (int32_t c = 0; c < dim; c += kLanes) {
+      const auto total = hn::LoadU(d, sum + at + c);
+      const auto least = hn::LoadU(d, lo + at + c);
+      const auto most = hn::LoadU(d, hi + at + c);
+      // x - x is 0 for finite x only.
+      fine = hn::And(fine, hn::Eq(hn::Sub(least, least), zero));
+      fine = hn::And(fine, hn::Eq(hn::Sub(most, most), zero));
+      fine = hn::And(fine, hn::Eq(total, total));
+      auto mu = zero;
+      if (with_mean) {
+        const auto stored = hn::DemoteTo(d16, hn::Div(total, n));
+        hn::StoreU(stored, d16, reinterpret_cast<hwy::float16_t*>(mean16 + at + c));
+        mu = hn::PromoteTo(d, stored);
+        fine = hn::And(fine, hn::Eq(hn::Sub(mu, mu), zero));
+        hn::StoreU(mu, d, mean32 + at + c);
+      }
+      hn::StoreU(hn::Sqrt(greater(hn::Sub(most, mu), hn::Sub(mu, least))), d, g + c);
+    }
+    if (!with_balance) continue;
+    float avg = 0.0F;
+    for (int32_t c = 0; c < dim; ++c) avg = avg + g[c];
+    avg = avg / static_cast<float>(dim);
+    const auto divisor = hn::Set(d, avg);
+    const auto one = hn::Set(d, 1.0F);
+    for (int32_t c = 0; c < dim; c += kLanes) {
+      auto b = one;
+      if (avg != 0.0F) b = greater(hn::Div(hn::LoadU(d, g + c), divisor), hn::Set(d, tiers::kMinBalance));
+      const auto stored = hn::DemoteTo(d16, b);
+      hn::StoreU(stored, d16, reinterpret_cast<hwy::float16_t*>(balance16 + at + c));
+      const auto balance = hn::PromoteTo(d, stored);
+      hn::StoreU(balance, d, balance32 + at + c);
+      hn::StoreU(hn::Div(one, balance), d, recip32 + at + c);
+    }
+  }
+  if (hn::AllTrue(d, fine)) return {};
+  return scalar::vectors(transforms, counted, heads, dim, sum, lo, hi, mean16, balance16, mean32, balance32, recip32);
+}
+
+Verdict absmax(const Rows& rows, const Transform& transform, float* out) {
+  const Affine affine(transform.mean, 0.0F, transform.recip, rows.dim);
+  const TransformRow row = transform_for(rows, transform.hadamard, affine.any);
+  if (row == nullptr) return scalar::absmax(rows, transform, out);
+  const int32_t dim = rows.dim;
+  const bool direct = contiguous(rows);
+  const int32_t run = direct ? rows.tokens : tile_tokens(rows);
+  const int64_t row_bytes = static_cast<int64_t>(dim) * tiers::element_bytes(rows.dtype);
+  HWY_ALIGN std::byte tile[kTileBytes];
+  HWY_ALIGN float y[kMaxDim];
+  uint32_t largest = 0;
+  // Direct rows go token by token, tiles head by head.
+  for (int32_t first = 0; first < rows.tokens; first += run) {
+    const int32_t count = HWY_MIN(run, rows.tokens - first);
+    const int32_t items = count * rows.heads;
+    for (int32_t i = 0; i < items; ++i) {
+      const int32_t t = direct ? i / rows.heads : i % count;
+      const int32_t h = direct ? i % rows.heads : i / count;
+      if (!direct && t == 0) gather_tile(rows, first, count, h, tile);
+      const std::byte* x = direct ? element(rows, t, h, 0) : tile + t * row_bytes;
+      const uint32_t bits = row(x, affine.add_of(h), affine.mul_of(h), dim, y);
+      largest = HWY_MAX(largest, bits);
+      out[static_cast<int64_t>(first + t) * rows.heads + h] = tiers::float_of(bits);
+    }
+  }
+  if (tiers::is_finite(tiers::float_of(largest))) return {};
+  return scalar::absmax(rows, transform, out);
+}
+
+#endif  // SKV_SIMD
+}  // namespace skv::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
