@@ -94,9 +94,9 @@ Handle& open_handle(Handle* handle, const char* name) {
 }
 
 template <class T>
-T& need(T* pointer, const char* name) {
+T* need(T* pointer, const char* name) {
   if (pointer == nullptr) fail(SKV_E_NULL, "%s is NULL", name);
-  return *pointer;
+  return pointer;
 }
 
 void no_stream(const void* stream) {
@@ -115,7 +115,7 @@ void no_stream(const void* stream) {
 // Result structs may be of an older, shorter or a newer, longer version than this library's.
 template <class Struct>
 void give(const Struct& value, Struct* out) {
-  const uint32_t room = need(out, "out").struct_size;
+  const uint32_t room = need(out, "out")->struct_size;
   if (room < 8 || room > 65536) {
     fail(SKV_E_ARGUMENT, "struct_size %u: wanted sizeof the struct (%zu here)", room, sizeof(Struct));
   }
@@ -473,7 +473,7 @@ SKV_API skv_status skv_endpoint_set_model(skv_endpoint* endpoint, const uint8_t*
   return guarded(err, [&] { ENDPOINT(endpoint).set_model(fingerprint); });
 }
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err) {
-  return guarded(err, [&] { ENDPOINT(endpoint).listen(&need(uri, "uri"), bound, capacity); });
+  return guarded(err, [&] { ENDPOINT(endpoint).listen(need(uri, "uri"), bound, capacity); });
 }
 SKV_API skv_status skv_accept(skv_endpoint* endpoint, uint64_t deadline, skv_conn** out, skv_error* err) {
   return guarded(err, [&] {
@@ -485,7 +485,7 @@ SKV_API skv_status skv_connect(skv_endpoint* endpoint, const char* uri, uint64_t
                                skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    *out = new skv_conn(ENDPOINT(endpoint).connect(&need(uri, "uri"), deadline));
+    *out = new skv_conn(ENDPOINT(endpoint).connect(need(uri, "uri"), deadline));
   });
 }
 SKV_API skv_status skv_endpoint_fd(skv_endpoint* endpoint, int32_t* out, skv_error* err) {

@@ -15,6 +15,8 @@ namespace {
 
 
 constexpr uint64_t kSectionsPerHalf = 8;
+constexpr int kFillRounds = 4;
+constexpr uint64_t kFillSlack = 256;  // bytes: about one step of one row
 
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
 
@@ -244,23 +246,28 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
          static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_));
   }
   // Rows may take what is left once every map is in its widest form and every section padded to the utmost; what that
-  // reserve did not need is handed out in a second round.
-  const uint64_t floor_bytes = payload_bytes_;
+  // reserve did not need is handed out in further rounds, until less than a row's smallest step is left.
   uint64_t reserve = 0;
   for (const LayerPlan& layer : layers_) {
     reserve += 2 * kSectionsPerHalf * (kSectionAlign - 1) + 2 * 24 * ((layer.shape.tokens + 63ULL) / 64);
   }
-  const std::vector<LayerPlan> floor_layers = layers_;
-  uint64_t row_budget = budget_bytes_ - floor_bytes;
+  uint64_t row_budget = budget_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
-  std::vector<LayerPlan> best = floor_layers;
-  for (int round = 0; round < 3; ++round) {
+  std::vector<LayerPlan> best = layers_;
+  uint64_t left = budget_bytes_ - payload_bytes_;
+  for (int round = 0; round < kFillRounds; ++round) {
     allocate_error_aware(layers_, options, costs, row_budget);
     lay_out_all();
-    if (payload_bytes_ > budget_bytes_) break;
+    if (payload_bytes_ > budget_bytes_) {
+      row_budget -= std::min(row_budget, payload_bytes_ - budget_bytes_ + kFillSlack);
+      continue;
+    }
     const uint64_t slack = budget_bytes_ - payload_bytes_;
-    best = layers_;
-    if (slack < kSectionAlign) break;
+    if (slack <= left) {
+      best = layers_;
+      left = slack;
+    }
+    if (slack < 2 * kFillSlack) break;
     row_budget += slack;
   }
   layers_ = std::move(best);
