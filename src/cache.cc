@@ -93,8 +93,9 @@ void check_range(const CacheLayer& layer, int32_t index, int half) {
     const int32_t id = (*layer.blocks)[i];
     const int64_t tokens = i + 1 == used ? last_tokens : layer.block_tokens;
     if (row + times(plane.stride_token, tokens - 1) + times(plane.stride_block, id) > plane.bytes) {
-      fail(SKV_E_BLOCK_ID, "layer %d %c plane: block %" PRIu64 " has id %d and ends beyond the plane's %" PRIu64 " bytes",
-           index, half_name(half), i, id, plane.bytes);
+      fail(SKV_E_BLOCK_ID,
+           "layer %d %c plane: block %" PRIu64 " has id %d and ends beyond the plane's %" PRIu64 " bytes", index,
+           half_name(half), i, id, plane.bytes);
     }
   }
 }
@@ -135,7 +136,8 @@ void Cache::set_layer(int32_t layer, int32_t kv_heads, int32_t k_dim, int32_t v_
   const std::span<CacheLayer> chosen = select(layer, true);
   if (kv_heads < 1 || kv_heads > kMaxHeads) fail(SKV_E_RANGE, "kv_heads %d, want 1..%d", kv_heads, kMaxHeads);
   if (!is_dim(k_dim)) fail(SKV_E_GEOMETRY, "k_dim %d, want a multiple of 8 in 8..%d", k_dim, kMaxDim);
-  if (v_dim != 0 && !is_dim(v_dim)) fail(SKV_E_GEOMETRY, "v_dim %d, want 0 or a multiple of 8 in 8..%d", v_dim, kMaxDim);
+  if (v_dim != 0 && !is_dim(v_dim))
+    fail(SKV_E_GEOMETRY, "v_dim %d, want 0 or a multiple of 8 in 8..%d", v_dim, kMaxDim);
   if (dtype != SKV_F16 && dtype != SKV_BF16 && dtype != SKV_F32) {
     fail(SKV_E_DTYPE, "dtype %d, want SKV_F16 (1), SKV_BF16 (2) or SKV_F32 (3)", dtype);
   }
@@ -167,7 +169,8 @@ void Cache::set_plane(int32_t layer, int32_t half, void* base, size_t bytes, int
   if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d, want SKV_K (0) or SKV_V (1)", half);
   if (base == nullptr) fail(SKV_E_NULL, "layer %d %c plane: base is NULL", layer, half_name(half));
   if (bytes == 0 || bytes > std::numeric_limits<uintptr_t>::max() - reinterpret_cast<uintptr_t>(base)) {
-    fail(SKV_E_RANGE, "layer %d %c plane: %zu bytes at %p leave the address space", layer, half_name(half), bytes, base);
+    fail(SKV_E_RANGE, "layer %d %c plane: %zu bytes at %p leave the address space", layer, half_name(half), bytes,
+         base);
   }
   const Plane plane{static_cast<std::byte*>(base), bytes, stride_block, stride_token, stride_head, stride_elem};
   // Odd is wrong for every dtype; the exact element size is checked by check(), since the dtype may come later.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A view of KV memory that the caller owns (spectrumkv.h, "cache"). Holds addresses and strides, never reads an element.
+// A view of KV memory that the caller owns (spectrumkv.h, "cache"). Holds addresses and strides, never reads an
+// element.
 #pragma once
 
 #include <spectrumkv.h>
@@ -56,8 +57,8 @@ class Cache {
   void set(int32_t key, int64_t value);
 
   // Throws unless everything is set, every element lies inside its plane, block ids are valid and distinct, and no two
-  // elements of the view share memory (exact; see cache_overlap.cc for the method and its cost). The result is kept until
-  // the next setter call, so checking in every call that uses the view is free after the first.
+  // elements of the view share memory (exact; see cache_overlap.cc for the method and its cost). The result is kept
+  // until the next setter call, so checking in every call that uses the view is free after the first.
   void check() const;
 
   // Bytes of all elements at 16 bits each. Needs tokens and geometry (EMPTY).

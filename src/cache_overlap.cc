@@ -27,8 +27,8 @@ char half_name(int half) { return half == SKV_K ? 'K' : 'V'; }
 struct Blocks {
   std::vector<uint32_t> full;
   uint32_t lowest = 0;
-  uint32_t gap = 0;       // smallest distance between two of them
-  uint32_t last = 0;      // id of the partial block
+  uint32_t gap = 0;         // smallest distance between two of them
+  uint32_t last = 0;        // id of the partial block
   int64_t last_tokens = 0;  // 0: the last block is full too
 };
 
@@ -189,10 +189,10 @@ bool touches(const Piece& piece, int depth, uint64_t start, uint64_t low, uint64
   uint64_t first = after_low;
   uint64_t last = std::min(before_high, level.count);
   if (level.ids != nullptr) {
-    first = static_cast<uint64_t>(std::lower_bound(level.ids->begin(), level.ids->end(), after_low) -
-                                  level.ids->begin());
-    last = static_cast<uint64_t>(std::lower_bound(level.ids->begin(), level.ids->end(), before_high) -
-                                 level.ids->begin());
+    first =
+        static_cast<uint64_t>(std::lower_bound(level.ids->begin(), level.ids->end(), after_low) - level.ids->begin());
+    last =
+        static_cast<uint64_t>(std::lower_bound(level.ids->begin(), level.ids->end(), before_high) - level.ids->begin());
   }
   if (first >= last) return false;
   if (last - first > 2) return true;  // an item between two others that touch [low, high) lies inside it

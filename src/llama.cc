@@ -31,22 +31,33 @@ constexpr int32_t kGgmlBF16 = 30;
 
 const char* ggml_name(int32_t type) {
   switch (type) {
-    case 2: return "q4_0";
-    case 3: return "q4_1";
-    case 6: return "q5_0";
-    case 7: return "q5_1";
-    case 8: return "q8_0";
-    case 9: return "q8_1";
-    case 20: return "iq4_nl";
-    default: return "unknown";
+    case 2:
+      return "q4_0";
+    case 3:
+      return "q4_1";
+    case 6:
+      return "q5_0";
+    case 7:
+      return "q5_1";
+    case 8:
+      return "q8_0";
+    case 9:
+      return "q8_1";
+    case 20:
+      return "iq4_nl";
+    default:
+      return "unknown";
   }
 }
 
 int32_t dtype_of(int32_t type, int32_t layer, char half) {
   switch (type) {
-    case kGgmlF32: return SKV_F32;
-    case kGgmlF16: return SKV_F16;
-    case kGgmlBF16: return SKV_BF16;
+    case kGgmlF32:
+      return SKV_F32;
+    case kGgmlF16:
+      return SKV_F16;
+    case kGgmlBF16:
+      return SKV_BF16;
     default:
       fail(SKV_E_FEATURE, "layer %d %c has ggml type %d (%s), want f16 (1), bf16 (30) or f32 (0)", layer, half, type,
            ggml_name(type));
@@ -55,10 +66,14 @@ int32_t dtype_of(int32_t type, int32_t layer, char half) {
 
 int32_t ggml_of(int32_t dtype) {
   switch (dtype) {
-    case SKV_F32: return kGgmlF32;
-    case SKV_F16: return kGgmlF16;
-    case SKV_BF16: return kGgmlBF16;
-    default: fail(SKV_E_DTYPE, "dtype %d, want SKV_F16 (1), SKV_BF16 (2) or SKV_F32 (3)", dtype);
+    case SKV_F32:
+      return kGgmlF32;
+    case SKV_F16:
+      return kGgmlF16;
+    case SKV_BF16:
+      return kGgmlBF16;
+    default:
+      fail(SKV_E_DTYPE, "dtype %d, want SKV_F16 (1), SKV_BF16 (2) or SKV_F32 (3)", dtype);
   }
 }
 
@@ -77,7 +92,8 @@ class Reader {
   }
   const std::byte* skip(uint64_t bytes, const char* what) {
     if (bytes > left()) {
-      fail(SKV_E_TRUNCATED, "blob ends in %s: %" PRIu64 " bytes at %zu, %" PRIu64 " are left", what, bytes, at_, left());
+      fail(SKV_E_TRUNCATED, "blob ends in %s: %" PRIu64 " bytes at %zu, %" PRIu64 " are left", what, bytes, at_,
+           left());
     }
     const std::byte* from = bytes_.data() + at_;
     at_ += static_cast<size_t>(bytes);
@@ -86,8 +102,8 @@ class Reader {
   // count * bytes, when both come from the blob.
   const std::byte* skip(uint64_t count, uint64_t bytes, const char* what) {
     if (bytes != 0 && count > left() / bytes) {
-      fail(SKV_E_TRUNCATED, "blob ends in %s: %" PRIu64 " x %" PRIu64 " bytes at %zu, %" PRIu64 " are left", what, count,
-           bytes, at_, left());
+      fail(SKV_E_TRUNCATED, "blob ends in %s: %" PRIu64 " x %" PRIu64 " bytes at %zu, %" PRIu64 " are left", what,
+           count, bytes, at_, left());
     }
     return skip(count * bytes, what);
   }
@@ -117,8 +133,11 @@ Cells read_cells(Reader& reader, int32_t sequence) {
     positions[i] = reader.take<int32_t>("cells");
     const auto owners = reader.take<uint32_t>("cells");
     if (owners != 1) {
-      fail(SKV_E_FEATURE, "cell %" PRIu32 " lists %" PRIu32 " sequences, want 1 (cells with M-RoPE or n-gram data are "
-           "not supported)", i, owners);
+      fail(SKV_E_FEATURE,
+           "cell %" PRIu32 " lists %" PRIu32
+           " sequences, want 1 (cells with M-RoPE or n-gram data are "
+           "not supported)",
+           i, owners);
     }
     const auto owner = reader.take<int32_t>("cells");
     if (owner != sequence) {
@@ -164,8 +183,9 @@ uint32_t dim_of(uint64_t channels, int32_t heads, int32_t layer, char half) {
   if (heads < 1 || heads > 1024) fail(SKV_E_GEOMETRY, "layer %d: %d kv-heads, want 1..1024", layer, heads);
   const auto count = static_cast<uint64_t>(heads);
   if (channels % count != 0 || channels / count % 8 != 0 || channels == 0 || channels / count > kMaxDim) {
-    fail(SKV_E_GEOMETRY, "layer %d %c: %" PRIu64 " channels for %d kv-heads, want a multiple of 8 in 8..%" PRIu32
-         " each", layer, half, channels, heads, kMaxDim);
+    fail(SKV_E_GEOMETRY,
+         "layer %d %c: %" PRIu64 " channels for %d kv-heads, want a multiple of 8 in 8..%" PRIu32 " each", layer, half,
+         channels, heads, kMaxDim);
   }
   return static_cast<uint32_t>(channels / count);
 }
@@ -264,7 +284,8 @@ void set_tensor(Cache& view, int32_t layer, int half, std::byte* memory, bool tr
   }
 }
 
-void add_to_view(Cache& view, int32_t first_layer, int32_t group, const BlobCache& cache, std::span<const int32_t> heads) {
+void add_to_view(Cache& view, int32_t first_layer, int32_t group, const BlobCache& cache,
+                 std::span<const int32_t> heads) {
   const int64_t tokens = cache.cells.count;
   for (size_t i = 0; i < cache.half[SKV_K].size(); ++i) {
     const int32_t layer = first_layer + static_cast<int32_t>(i);
@@ -320,7 +341,8 @@ std::vector<Group> groups_of(std::span<const LlamaLayer> layers) {
       fail(SKV_E_LAYOUT, "layer %zu has %d heads of %d and %d", i, layer.kv_heads, layer.dim[SKV_K], layer.dim[SKV_V]);
     }
     if ((layer.dim[SKV_V] == 0) != (head.dim[SKV_V] == 0)) {
-      fail(SKV_E_LAYOUT, "layer %zu %s V, others of its group do not agree", i, layer.dim[SKV_V] == 0 ? "lacks" : "has");
+      fail(SKV_E_LAYOUT, "layer %zu %s V, others of its group do not agree", i,
+           layer.dim[SKV_V] == 0 ? "lacks" : "has");
     }
   }
   // MLA has one kv-head and no second cache; anything else without V would not be read back (read_cache).
@@ -365,8 +387,12 @@ std::vector<LlamaLayer> llama_layers(std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     const SegmentShape& shape = segment.shape;
     // A position beyond 63 bits is no position of llama.cpp either: refused by its sign.
-    layers.push_back({static_cast<int64_t>(shape.first_position), shape.tokens, shape.heads, shape.first_head,
-                      {shape.dim[SKV_K], shape.dim[SKV_V]}, shape.group});
+    layers.push_back({static_cast<int64_t>(shape.first_position),
+                      shape.tokens,
+                      shape.heads,
+                      shape.first_head,
+                      {shape.dim[SKV_K], shape.dim[SKV_V]},
+                      shape.group});
   }
   return layers;
 }
@@ -394,7 +420,8 @@ Cache llama_cache(std::span<const std::byte> blob, std::span<const int32_t> head
     fail(SKV_E_RANGE, "the blob has %zu layers, heads were given for %zu", heads.size() - left.size(), heads.size());
   }
   if (reader.left() != 0) {
-    fail(SKV_E_TRAILING, "%" PRIu64 " bytes after the last of %zu layers (heads given for too few layers, or another state)",
+    fail(SKV_E_TRAILING,
+         "%" PRIu64 " bytes after the last of %zu layers (heads given for too few layers, or another state)",
          reader.left(), heads.size());
   }
   Cache view(static_cast<int32_t>(heads.size()));

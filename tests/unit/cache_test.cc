@@ -243,7 +243,7 @@ TEST(Cache, BlockIdsMustBeDistinctInsideAndEnough) {
   EXPECT_EQ(with({0, 1}, 16 * 32 - 2), SKV_E_STRIDE);
   c.set_tokens(0, 0, 17);
   EXPECT_EQ(with({9, 3}), SKV_OK);
-  EXPECT_EQ(with({1, 0}, 32), SKV_OK);        // the last block's one token is the one before the first block
+  EXPECT_EQ(with({1, 0}, 32), SKV_OK);          // the last block's one token is the one before the first block
   EXPECT_EQ(with({0, 15}, 32), SKV_E_OVERLAP);  // and here inside it
 }
 
@@ -279,8 +279,8 @@ TEST(Cache, OverlapIsExact) {
         std::shuffle(ids.begin(), ids.end(), random);
         c.set_blocks(layer, ids.data(), ids.size(), static_cast<int32_t>(2 + below(3)));
       }
-      c.set_plane(layer, SKV_K, at(kHere + static_cast<uint64_t>(below(200) * 2)), 1U << 20U, 16 * (1 + below(40)), token,
-                  head, elem);
+      c.set_plane(layer, SKV_K, at(kHere + static_cast<uint64_t>(below(200) * 2)), 1U << 20U, 16 * (1 + below(40)),
+                  token, head, elem);
     }
     const skv_status status = status_of([&] { c.check(); });
     std::vector<uint8_t> owners(16384);
@@ -295,7 +295,8 @@ TEST(Cache, OverlapIsExact) {
         for (int64_t h = 0; h < view.kv_heads; ++h) {
           for (int64_t e = 0; e < 8; ++e) {
             for (int64_t byte = 0; byte < 2; ++byte) {
-              const int64_t where = base + offset + h * view.plane[0].stride_head + e * view.plane[0].stride_elem + byte;
+              const int64_t where =
+                  base + offset + h * view.plane[0].stride_head + e * view.plane[0].stride_elem + byte;
               uint8_t& owner = owners.at(static_cast<size_t>(where));
               within |= owner == layer + 1;
               between |= owner != 0 && owner != layer + 1;

@@ -26,9 +26,10 @@ skv_status status_of(const std::function<void()>& call, std::string* message = n
   return SKV_OK;
 }
 
-// --- a writer of its own, from llama.cpp's state_write_meta and state_write_data --------------------------------------
+// --- a writer of its own, from llama.cpp's state_write_meta and state_write_data
+// --------------------------------------
 
-struct Part {  // one llama_kv_cache
+struct Part {                      // one llama_kv_cache
   std::vector<int32_t> positions;  // by cell
   int32_t v_trans = 0;
   int32_t type = 1;
@@ -177,7 +178,8 @@ std::vector<std::vector<Part>> shapes(int32_t v_trans, int32_t type) {
   return {{one}, {mixed}, {one, ring}, {mixed, ring}, {latent}};
 }
 
-// --- reading -----------------------------------------------------------------------------------------------------------
+// --- reading
+// -----------------------------------------------------------------------------------------------------------
 
 TEST(Llama, ReadsEveryForm) {
   for (const int32_t v_trans : {0, 1}) {
@@ -241,9 +243,15 @@ TEST(Llama, MutationsNeverReachBeyondTheBlob) {
       const size_t where = random() % (random() % 2 == 0 ? std::min<size_t>(bytes.size(), 600) : bytes.size());
       const uint32_t value = odd[random() % std::size(odd)];
       switch (random() % 4) {
-        case 0: bytes[where] = static_cast<uint8_t>(random()); break;
-        case 1: bytes[where] ^= static_cast<uint8_t>(1U << random() % 8); break;
-        case 2: std::memcpy(&bytes[where], &value, std::min<size_t>(4, bytes.size() - where)); break;
+        case 0:
+          bytes[where] = static_cast<uint8_t>(random());
+          break;
+        case 1:
+          bytes[where] ^= static_cast<uint8_t>(1U << random() % 8);
+          break;
+        case 2:
+          std::memcpy(&bytes[where], &value, std::min<size_t>(4, bytes.size() - where));
+          break;
         default: {
           const size_t field = where / 4 * 4;
           std::memcpy(&bytes[field], &value, std::min<size_t>(4, bytes.size() - field));
@@ -263,8 +271,8 @@ TEST(Llama, MutationsNeverReachBeyondTheBlob) {
       ++accepted;
       EXPECT_NE(sum, 1U);
     });
-    const skv_status known[] = {SKV_OK,           SKV_E_MALFORMED, SKV_E_TRUNCATED, SKV_E_TRAILING,
-                                SKV_E_FEATURE,    SKV_E_GEOMETRY,  SKV_E_RANGE,     SKV_E_EMPTY};
+    const skv_status known[] = {SKV_OK,        SKV_E_MALFORMED, SKV_E_TRUNCATED, SKV_E_TRAILING,
+                                SKV_E_FEATURE, SKV_E_GEOMETRY,  SKV_E_RANGE,     SKV_E_EMPTY};
     ASSERT_NE(std::find(std::begin(known), std::end(known), status), std::end(known)) << status;
   }
   EXPECT_GT(accepted, 100);
@@ -351,13 +359,14 @@ TEST(Llama, RefusesOtherKindsOfState) {
   EXPECT_EQ(status_of([&] { llama_cache(write_blob(differ).span(), heads); }), SKV_E_MALFORMED);
 }
 
-// --- framing -----------------------------------------------------------------------------------------------------------
+// --- framing
+// -----------------------------------------------------------------------------------------------------------
 
 std::vector<LlamaLayer> layers_of(const Cache& view) {
   std::vector<LlamaLayer> layers;
   for (const CacheLayer& each : view.layers()) {
-    layers.push_back({each.first_position, each.tokens, each.kv_heads, each.first_head, {each.dim[0], each.dim[1]},
-                      each.group});
+    layers.push_back(
+        {each.first_position, each.tokens, each.kv_heads, each.first_head, {each.dim[0], each.dim[1]}, each.group});
   }
   return layers;
 }
