@@ -4,7 +4,8 @@
 //
 //   u32 magic 0xaf143cd8 | i32 sequence | cache | second cache of a sliding-window model
 //   cache = u32 n_stream | per stream: u32 cells; when not 0:
-//           cells x {i32 position | u32 n_sequences | i32 sequences…} | u32 v_trans | u32 layers | K of every layer | V of every layer
+//           cells x {i32 position | u32 n_sequences | i32 sequences…}
+//           | u32 v_trans | u32 layers | K of every layer | V of every layer
 //   K, and V with v_trans 0 = i32 ggml type | u64 row bytes | rows of all kv-heads, one a cell
 //   V with v_trans 1 = i32 ggml type | u32 element bytes | u32 channels | elements [channel][cell]
 //
