@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: a device with its threads, which scores, encodes and decodes."""
+
+from __future__ import annotations
+
+from ctypes import byref, c_int64, c_void_p, create_string_buffer
+from typing import TYPE_CHECKING
+
+from spectrumkv._abi import ENGINE, PAYLOAD, library
+from spectrumkv._handle import Handle
+from spectrumkv.buffers import describe_bytes
+from spectrumkv.constants import DEVICE_CPU, EngineKey, Status, Target
+from spectrumkv.errors import ArgumentError
+from spectrumkv.payload import Payload
+
+if TYPE_CHECKING:
+    from spectrumkv.cache import Cache
+    from spectrumkv.plan import Plan, Scores
+
+
+class Engine(Handle):
+    """A device with its threads and scratch. Its kernels are chosen once.
+
+    Args:
+        device: `DEVICE_CPU` (the default); CUDA ordinals are refused by builds without CUDA.
+        threads: worker threads including the caller's, 1 … 256; 0: one a core, at most 8.
+        target: pin the instruction set; `Target.AUTO` takes the best of this CPU (or ``SPECTRUMKV_TARGET``).
+
+    Raises:
+        ResourceError: no such device, or a target that this CPU lacks.
+
+    One call at a time per engine; distinct engines are independent.
+    """
+
+    def __init__(self, device: int = DEVICE_CPU, *, threads: int = 0, target: Target = Target.AUTO) -> None:
+        lib = library()
+        handle = ENGINE()
+        lib.call("skv_engine_create", device, byref(handle))
+        super().__init__(handle, lib.dll.skv_engine_destroy)
+        if threads:
+            self.set(EngineKey.THREADS, threads)
+        if target:
+            self.set(EngineKey.TARGET, target)
+
+    def set(self, key: EngineKey, value: int) -> None:
+        """Sets an option."""
+        with self._use() as engine:
+            library().call("skv_engine_set", engine, key, value)
+
+    def get(self, key: EngineKey) -> int:
+        """An option's value in force."""
+        out = c_int64()
+        with self._use() as engine:
+            library().call("skv_engine_get", engine, key, byref(out))
+        return out.value
+
+    @property
+    def threads(self) -> int:
+        """Worker threads, the caller's included."""
+        return self.get(EngineKey.THREADS)
+
+    @property
+    def target(self) -> Target:
+        """The instruction set in use."""
+        return Target(self.get(EngineKey.TARGET))
+
+    def describe(self) -> str:
+        """A line such as ``"cpu avx512 2 threads"``."""
+        text = create_string_buffer(256)
+        with self._use() as engine:
+            library().call("skv_engine_describe", engine, text, len(text))
+        return text.value.decode()
+
+    def score(self, cache: Cache, scores: Scores) -> Scores:
+        """Computes every weight that the caller did not give, from the queries set, else from keys and values.
+
+        Returns ``scores``. Raises `ArgumentError` (view, queries that do not fit), `NonFiniteError`.
+        """
+        with self._use() as engine, cache._use() as view, scores._use() as target:
+            library().call("skv_score", engine, view, target)
+        return scores
+
+    def encode(self, cache: Cache, plan: Plan, *, out: object | None = None) -> Payload:
+        """Encodes the whole cache by a solved plan.
+
+        Args:
+            out: writable, 16-byte aligned memory of at least ``plan.nbytes`` bytes to encode into. The payload keeps it
+                alive. By default the payload owns its bytes.
+
+        Raises:
+            StateError: the plan is not solved.
+            IdentityError: the cache is not the one that the plan was solved for.
+            NonFiniteError: Inf, NaN or too large values in a row that would be quantized.
+            ResourceError: ``out`` is too small, or no memory.
+        """
+        handle = PAYLOAD()
+        with self._use() as engine, cache._use() as view, plan._use() as solved:
+            if out is None:
+                library().call("skv_encode", engine, view, solved, None, byref(handle))
+                return Payload(handle, None)
+            memory = describe_bytes(out, writable=True)
+            library().call(
+                "skv_encode_into", engine, view, solved, None, c_void_p(memory.pointer), memory.nbytes, byref(handle)
+            )
+            return Payload(handle, memory)
+
+    def encode_layer(self, cache: Cache, plan: Plan, layer: int, payload: Payload) -> None:
+        """Encodes one layer into its place in a payload of `Payload.create`, while other layers are still computed."""
+        with self._use() as engine, cache._use() as view, plan._use() as solved, payload._use() as target:
+            library().call("skv_encode_layer", engine, view, solved, layer, None, target)
+
+    def decode(self, payload: Payload, cache: Cache) -> None:
+        """Decodes every layer into the cache, whose layout, block size, dtype and head range may differ.
+
+        Digests, identity, geometry and view are checked before the first byte is written; on any error the
+        destination is untouched.
+
+        Raises:
+            ArgumentError: the view, or read-only memory.
+            IdentityError: another model, request or shape.
+            ChecksumError: damaged bytes.
+            BudgetError: the payload drops tokens and the cache cannot mask them.
+        """
+        self._need_writable(cache)
+        with self._use() as engine, payload._use() as source, cache._use() as view:
+            library().call("skv_decode", engine, source, view, None)
+
+    def decode_layer(self, payload: Payload, cache: Cache, layer: int) -> None:
+        """`decode` for one layer."""
+        self._need_writable(cache)
+        with self._use() as engine, payload._use() as source, cache._use() as view:
+            library().call("skv_decode_layer", engine, source, view, layer, None)
+
+    @staticmethod
+    def _need_writable(cache: Cache) -> None:
+        if not cache.writable:
+            raise ArgumentError(
+                Status.E_ARGUMENT, "the cache views read-only memory: wanted memory that can be written"
+            )

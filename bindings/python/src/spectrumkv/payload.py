@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Payloads (the encoded bytes) and receipts (what was done)."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from ctypes import byref, c_int64, c_size_t, c_uint8, c_void_p, sizeof
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectrumkv._abi import PAYLOAD, library, skv_receipt
+from spectrumkv._handle import Handle
+from spectrumkv.buffers import Buffer, describe_bytes
+from spectrumkv.constants import (
+    ALL,
+    FINGERPRINT_BYTES,
+    REQUEST_ID_BYTES,
+    Code,
+    DType,
+    Half,
+    PayloadKey,
+    Plane,
+    Scored,
+    Tier,
+    Transform,
+)
+
+if TYPE_CHECKING:
+    from spectrumkv.cache import Cache
+    from spectrumkv.plan import Plan
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was done. Times are nanoseconds, and 0 where the step did not happen in this process.
+
+    Attributes:
+        scored: origin of the plan's scores.
+        raw_bytes: at 16 bits an element.
+        budget_bytes: asked for; 0 when the strategy takes none.
+        payload_bytes: achieved, everything counted.
+        ratio: payload_bytes / raw_bytes.
+        k_rows, v_rows: rows (tokens x layers) by tier.
+        score_ns, plan_ns, encode_ns, decode_ns: scoring, allocation, encoding, decoding.
+        wire_ns: from acceptance to the end, of the request that moved the payload.
+        plane: what moved it.
+        code: the quantizer.
+        break_even_bits_per_s: link speed above which raw is faster; 0 when unknown.
+    """
+
+    scored: Scored
+    raw_bytes: int
+    budget_bytes: int
+    payload_bytes: int
+    ratio: float
+    k_rows: dict[Tier, int]
+    v_rows: dict[Tier, int]
+    score_ns: int
+    plan_ns: int
+    encode_ns: int
+    decode_ns: int
+    wire_ns: int
+    plane: Plane
+    code: Code
+    break_even_bits_per_s: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One layer of a payload; bytes and offset are of its segment in the payload."""
+
+    layer: int
+    offset: int
+    nbytes: int
+    raw_bytes: int
+    tokens: int
+    first_position: int
+    heads: int
+    first_head: int
+    k_dim: int
+    v_dim: int
+    dtype: DType
+    raw_dtype: DType
+    chunk: int
+    code: Code
+    k_transforms: Transform
+    v_transforms: Transform
+    group: int
+
+
+class Payload(Handle):
+    """The encoded bytes, self-describing. Made by `Engine.encode`, `Payload.create`, `Payload.open` or a request."""
+
+    def __init__(self, handle: Any, buffer: object | None) -> None:
+        super().__init__(handle, library().dll.skv_payload_destroy)
+        self._buffer = buffer  # memory of somebody else's that the payload reads
+
+    @classmethod
+    def open(cls, data: object) -> Payload:
+        """Opens contiguous bytes as a payload. They are not copied, but kept alive; do not change them.
+
+        Safe on untrusted bytes: header, lengths, maps and fields are checked here, digests when decoding or by `verify`.
+
+        Raises:
+            PayloadError, VersionError, ChecksumError (of the header).
+        """
+        memory = describe_bytes(data)
+        handle = PAYLOAD()
+        library().call("skv_payload_open", c_void_p(memory.pointer), memory.nbytes, byref(handle))
+        return cls(handle, memory)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Payload:
+        """Opens a file's bytes."""
+        return cls.open(Path(path).read_bytes())
+
+    def save(self, path: str | PathLike[str]) -> int:
+        """Writes the bytes to a file and returns how many they are."""
+        return Path(path).write_bytes(self.data)
+
+    @classmethod
+    def create(cls, cache: Cache, plan: Plan, *, out: object | None = None) -> Payload:
+        """An empty payload for a solved plan, to be filled by `Engine.encode_layer`, readable once every layer is in.
+
+        ``out`` is writable, 16-byte aligned memory of at least ``plan.nbytes`` bytes; by default the payload owns it.
+        """
+        memory: Buffer | None = None if out is None else describe_bytes(out, writable=True)
+        handle = PAYLOAD()
+        with cache._use() as view, plan._use() as solved:
+            pointer, size = (None, 0) if memory is None else (c_void_p(memory.pointer), memory.nbytes)
+            library().call("skv_payload_create", view, solved, pointer, size, byref(handle))
+        return cls(handle, memory)
+
+    def verify(self) -> None:
+        """Checks every segment's digest. Raises `ChecksumError`."""
+        with self._use() as payload:
+            library().call("skv_payload_verify", payload)
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes, read-only, without a copy. The view stays valid even after `close`."""
+        pointer, size = c_void_p(), c_size_t()
+        handle = self._owned.acquire()
+        try:
+            library().call("skv_payload_data", handle, byref(pointer), byref(size))
+        except BaseException:
+            self._owned.release()
+            raise
+        block = (c_uint8 * size.value).from_address(pointer.value or 0)
+        # The view holds the block; the block's end releases this payload and the memory it reads.
+        weakref.finalize(block, _end_of_view, self._owned, self._buffer)
+        return memoryview(block).cast("B").toreadonly()
+
+    def __bytes__(self) -> bytes:
+        return self.data.tobytes()
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    @property
+    def identity(self) -> tuple[bytes, bytes]:
+        """(fingerprint, request_id): 32 and 16 bytes."""
+        fingerprint, request_id = (c_uint8 * FINGERPRINT_BYTES)(), (c_uint8 * REQUEST_ID_BYTES)()
+        with self._use() as payload:
+            library().call("skv_payload_identity", payload, fingerprint, request_id)
+        return bytes(fingerprint), bytes(request_id)
+
+    def get(self, key: PayloadKey, layer: int = ALL) -> int:
+        """A fact about the payload (``layer`` `ALL`) or one segment. Raises `ArgumentError`."""
+        out = c_int64()
+        with self._use() as payload:
+            library().call("skv_payload_get", payload, layer, key, byref(out))
+        return out.value
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.get(PayloadKey.BYTES)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the same elements at 16 bits each."""
+        return self.get(PayloadKey.RAW_BYTES)
+
+    @property
+    def layers(self) -> int:
+        """Number of segments."""
+        return self.get(PayloadKey.LAYERS)
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens of any segment."""
+        return self.get(PayloadKey.TOKENS)
+
+    @property
+    def wire_version(self) -> tuple[int, int]:
+        """Format of these bytes, (major, minor)."""
+        value = self.get(PayloadKey.WIRE)
+        return value >> 8, value & 255
+
+    def segment(self, layer: int) -> Segment:
+        """Facts about one layer."""
+        get = self.get
+        return Segment(
+            layer=layer,
+            offset=get(PayloadKey.OFFSET, layer),
+            nbytes=get(PayloadKey.BYTES, layer),
+            raw_bytes=get(PayloadKey.RAW_BYTES, layer),
+            tokens=get(PayloadKey.TOKENS, layer),
+            first_position=get(PayloadKey.POSITION, layer),
+            heads=get(PayloadKey.HEADS, layer),
+            first_head=get(PayloadKey.FIRST_HEAD, layer),
+            k_dim=get(PayloadKey.K_DIM, layer),
+            v_dim=get(PayloadKey.V_DIM, layer),
+            dtype=DType(get(PayloadKey.DTYPE, layer)),
+            raw_dtype=DType(get(PayloadKey.RAW_DTYPE, layer)),
+            chunk=get(PayloadKey.CHUNK, layer),
+            code=Code(get(PayloadKey.CODE, layer)),
+            k_transforms=Transform(get(PayloadKey.K_TRANSFORMS, layer)),
+            v_transforms=Transform(get(PayloadKey.V_TRANSFORMS, layer)),
+            group=get(PayloadKey.GROUP, layer),
+        )
+
+    def tiers(self, layer: int, half: Half) -> bytes:
+        """The tiers of a segment's K or V, one byte (a `Tier`) a token."""
+        tokens = self.get(PayloadKey.TOKENS, layer)
+        out = (c_uint8 * tokens)()
+        with self._use() as payload:
+            library().call("skv_payload_get_tiers", payload, layer, half, out, tokens)
+        return bytes(out)
+
+    def receipt(self) -> Receipt:
+        """What was done so far: after encoding, after a transfer, after decoding."""
+        raw = skv_receipt(struct_size=sizeof(skv_receipt))
+        with self._use() as payload:
+            library().call("skv_payload_receipt", payload, byref(raw))
+        return Receipt(
+            scored=Scored(raw.scored),
+            raw_bytes=raw.raw_bytes,
+            budget_bytes=raw.budget_bytes,
+            payload_bytes=raw.payload_bytes,
+            ratio=raw.ratio,
+            k_rows={tier: raw.k_rows[tier] for tier in Tier},
+            v_rows={tier: raw.v_rows[tier] for tier in Tier},
+            score_ns=raw.score_ns,
+            plan_ns=raw.plan_ns,
+            encode_ns=raw.encode_ns,
+            decode_ns=raw.decode_ns,
+            wire_ns=raw.wire_ns,
+            plane=Plane(raw.plane),
+            code=Code(raw.code),
+            break_even_bits_per_s=raw.break_even_bits_per_s,
+        )
+
+
+def _end_of_view(owned: Any, _buffer: object) -> None:
+    owned.release()
+
+
+def aligned_bytearray(size: int, alignment: int = 16) -> memoryview:
+    """Writable memory of ``size`` bytes at an aligned address, for `Engine.encode` and `Request.accept`."""
+    store = bytearray(size + alignment)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(store)) % alignment
+    return memoryview(store)[start : start + size]
