@@ -76,6 +76,18 @@ void want_zero(const char* what, std::span<const std::byte> bytes) {
 
 unsigned long long ull(std::uint64_t value) { return value; }
 
+// Bytes of the UTF-8 character at the front, 0 if there is none (overlong forms and surrogates are let through: they
+// harm nobody who only shows the text).
+std::size_t utf8_length(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  if (length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; i++) {
+    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+  }
+  return length;
+}
+
 }  // namespace
 
 std::vector<std::byte> encode(const Hello& hello) {
@@ -226,9 +238,15 @@ std::string clean_reason(std::string_view text) {
     while (n > 0 && (static_cast<unsigned char>(text[n]) & 0xc0) == 0x80) n--;
   }
   std::string out(text.substr(0, n));
-  for (char& c : out) {
-    const auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f) c = ' ';
+  for (std::size_t i = 0; i < out.size();) {
+    const std::size_t length = utf8_length(std::string_view(out).substr(i));
+    const auto u = static_cast<unsigned char>(out[i]);
+    if (length == 0) {
+      out[i] = '?';
+    } else if (u < 0x20 || u == 0x7f) {
+      out[i] = ' ';
+    }
+    i += std::max<std::size_t>(length, 1);
   }
   return out;
 }

@@ -25,9 +25,10 @@ inline std::vector<std::byte> make_bytes(std::size_t size, std::uint64_t seed) {
   return bytes;
 }
 
-// The first entry and `layers` more that sum to size: 128 bytes of header if there is room, the rest unevenly.
+// The first entry and `layers` more that sum to size: 128 bytes of header if there is room, the rest unevenly. Without
+// layers or room for them: one entry.
 inline std::vector<std::uint64_t> make_layers(std::size_t size, std::size_t layers) {
-  if (size <= layers + 1) return std::vector<std::uint64_t>{size};
+  if (layers == 0 || size <= layers + 1) return std::vector<std::uint64_t>{size};
   std::vector<std::uint64_t> out{size > 128 + layers ? 128u : 1u};
   std::uint64_t left = size - out[0];
   for (std::size_t i = layers; i > 1; i--) {
@@ -36,7 +37,7 @@ inline std::vector<std::uint64_t> make_layers(std::size_t size, std::size_t laye
     out.push_back(take);
     left -= take;
   }
-  if (layers > 0) out.push_back(left);
+  out.push_back(left);
   return out;
 }
 
@@ -45,7 +46,7 @@ inline Parcel make_parcel(std::size_t size, std::size_t layers, std::uint64_t se
   const auto bytes = std::make_shared<const std::vector<std::byte>>(make_bytes(size, seed));
   Parcel parcel;
   parcel.bytes = *bytes;
-  parcel.layer_bytes = layers == 0 ? std::vector<std::uint64_t>{size} : make_layers(size, layers);
+  parcel.layer_bytes = make_layers(size, layers);
   parcel.fingerprint[0] = 7;
   parcel.request_id[0] = 9;
   parcel.keep_alive = bytes;
