@@ -335,7 +335,7 @@ def _from_buffer_protocol(obj: object) -> Buffer:
     else:
         name = _FORMATS.get(letter, f"format {text!r}")
     shape = tuple(view.shape[i] for i in range(view.ndim))
-    strides = tuple(view.strides[i] for i in range(view.ndim))
+    strides = tuple(view.strides[i] for i in range(view.ndim)) if view.strides else None
     return _make(view.buf or 0, shape, strides, name, int(view.itemsize), bool(view.readonly), export)
 
 
