@@ -73,9 +73,9 @@ def test_every_constant_has_its_value(header: str) -> None:
 
 
 def test_every_struct_has_its_fields(header: str) -> None:
-    bodies = dict(
-        (name, body) for body, name in re.findall(r"typedef struct \w+ \{(.*?)\}\s*(\w+);", header, flags=re.DOTALL)
-    )
+    bodies = {
+        name: body for body, name in re.findall(r"typedef struct \w+ \{(.*?)\}\s*(\w+);", header, flags=re.DOTALL)
+    }
     assert sorted(bodies) == sorted(struct.__name__ for struct in _abi.STRUCTS)
     for struct in _abi.STRUCTS:
         fields = []

@@ -15,9 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import empty_like, encode, kv_arrays
 
 import spectrumkv as skv
+from conftest import empty_like, encode, kv_arrays
 from spectrumkv.buffers import describe, describe_bytes
 
 MODEL = bytes(range(32))
@@ -406,7 +406,7 @@ def test_use_after_close_is_a_state_error(engine: skv.Engine) -> None:
         lambda: payload.data,
         lambda: payload.nbytes,
         lambda: engine.decode(payload, skv.Cache.from_arrays(layers)),
-        lambda: cache.__enter__(),
+        cache.__enter__,
     ]
     for call in calls:
         with pytest.raises(skv.StateError) as caught:

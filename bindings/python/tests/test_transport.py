@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import encode, kv_arrays
 
 import spectrumkv as skv
+from conftest import encode, kv_arrays
 
 MODEL = bytes(range(32))
 
