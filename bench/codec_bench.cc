@@ -35,7 +35,8 @@ constexpr Geometry kGeometries[] = {{"llama3-8b", 16, 4096, 8, 128, false},
 // f16 tensors of a whole cache, K and V of every layer one after the other.
 struct Tensor {
   explicit Tensor(const Geometry& g)
-      : rows(static_cast<size_t>(g.tokens)), row(static_cast<size_t>(g.heads) * static_cast<size_t>(g.dim) * 2),
+      : rows(static_cast<size_t>(g.tokens)),
+        row(static_cast<size_t>(g.heads) * static_cast<size_t>(g.dim) * 2),
         bytes(rows * row * 2 * static_cast<size_t>(g.layers)) {}
   size_t rows, row;
   std::vector<std::byte> bytes;
@@ -72,7 +73,8 @@ void report(benchmark::State& state, size_t bytes, std::vector<double>& ratios, 
   std::sort(ratios.begin(), ratios.end());
   state.SetBytesProcessed(static_cast<int64_t>(bytes) * state.iterations());
   state.counters["vs_memcpy"] = ratios[ratios.size() / 2];
-  state.counters["memcpy_GBps"] = static_cast<double>(bytes) * static_cast<double>(state.iterations()) / memcpy_seconds / 1e9;
+  state.counters["memcpy_GBps"] =
+      static_cast<double>(bytes) * static_cast<double>(state.iterations()) / memcpy_seconds / 1e9;
   state.counters["ratio"] = static_cast<double>(payload) / static_cast<double>(bytes);
 }
 
@@ -81,11 +83,14 @@ double copy_seconds(skv::Engine& engine, const Tensor& from, Tensor& to) {
   const auto parts = static_cast<size_t>(engine.threads());
   const size_t part = from.bytes.size() / parts;
   const auto start = Clock::now();
-  engine.run(parts, [&](size_t i, skv::Scratch&) { std::memcpy(to.bytes.data() + i * part, from.bytes.data() + i * part, part); });
+  engine.run(parts, [&](size_t i, skv::Scratch&) {
+    std::memcpy(to.bytes.data() + i * part, from.bytes.data() + i * part, part);
+  });
   return seconds(start, Clock::now());
 }
 
-void run(benchmark::State& state, const Geometry& g, const char* strategy, int32_t transforms, int32_t threads, bool decode) {
+void run(benchmark::State& state, const Geometry& g, const char* strategy, int32_t transforms, int32_t threads,
+         bool decode) {
   Tensor from(g);
   Tensor to(g);
   fill(from);
@@ -142,15 +147,21 @@ int main(int argc, char** argv) {
     const char* strategy;
     int32_t transforms;
   };
-  constexpr Kind kinds[] = {{"4bit", "uniform-4", 1}, {"8bit", "uniform-8", 1}, {"4bit-plain", "uniform-4", 0}, {"raw", "raw", 1}};
+  constexpr Kind kinds[] = {
+      {"4bit", "uniform-4", 1}, {"8bit", "uniform-8", 1}, {"4bit-plain", "uniform-4", 0}, {"raw", "raw", 1}};
   for (const Geometry& g : kGeometries) {
     for (const Kind& kind : kinds) {
       for (const int32_t threads : {1, 2}) {
         for (const bool decode : {false, true}) {
-          const std::string name = std::string(decode ? "decode/" : "encode/") + g.name + "/" + kind.name + "/threads:" + std::to_string(threads);
-          benchmark::RegisterBenchmark(name.c_str(), [&g, kind, threads, decode](benchmark::State& state) {
-            run(state, g, kind.strategy, kind.transforms, threads, decode);
-          })->UseManualTime()->Iterations(9)->Unit(benchmark::kMillisecond);
+          const std::string name = std::string(decode ? "decode/" : "encode/") + g.name + "/" + kind.name +
+                                   "/threads:" + std::to_string(threads);
+          benchmark::RegisterBenchmark(name.c_str(),
+                                       [&g, kind, threads, decode](benchmark::State& state) {
+                                         run(state, g, kind.strategy, kind.transforms, threads, decode);
+                                       })
+              ->UseManualTime()
+              ->Iterations(9)
+              ->Unit(benchmark::kMillisecond);
         }
       }
     }

@@ -16,5 +16,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv-config.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv-config-version.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/spectrumkv)
 
+# Relative to the .pc file itself, so that an installed tree can be moved.
+file(RELATIVE_PATH _skv_pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/spectrumkv.pc.in spectrumkv.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/spectrumkv.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

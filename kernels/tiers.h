@@ -33,8 +33,9 @@ constexpr uint32_t kBalance = 2;
 constexpr uint32_t kHadamard8 = 4;
 constexpr uint32_t kHadamard16 = 8;
 
-constexpr int32_t kMaxChunk = 256;      // tokens that share channel vectors: rotary drift makes longer ones lose at 6k tokens
-constexpr int32_t kSumBlock = 32;       // tokens of one partial sum of the mean
+constexpr int32_t kMaxChunk =
+    256;  // tokens that share channel vectors: rotary drift makes longer ones lose at 6k tokens
+constexpr int32_t kSumBlock = 32;         // tokens of one partial sum of the mean
 constexpr float kMinBalance = 0.015625F;  // 2^-6: keeps 1/b and quiet channels bounded
 constexpr float kF16Max = 65504.0F;
 
@@ -71,9 +72,10 @@ SKV_HD uint16_t f32_to_f16(float value) {
   const uint32_t bits = bits_of(value);
   const uint32_t sign = (bits >> 16U) & 0x8000U;
   const uint32_t magnitude = bits & 0x7FFFFFFFU;
-  if (magnitude > 0x7F800000U) return static_cast<uint16_t>(sign | 0x7E00U | ((magnitude >> 13U) & 0x3FFU));  // quiet NaN
-  if (magnitude >= 0x477FF000U) return static_cast<uint16_t>(sign | 0x7C00U);  // rounds beyond 65504
-  if (magnitude >= 0x38800000U) {  // normal: round the 13 bits that go
+  if (magnitude > 0x7F800000U)
+    return static_cast<uint16_t>(sign | 0x7E00U | ((magnitude >> 13U) & 0x3FFU));  // quiet NaN
+  if (magnitude >= 0x477FF000U) return static_cast<uint16_t>(sign | 0x7C00U);      // rounds beyond 65504
+  if (magnitude >= 0x38800000U) {                                                  // normal: round the 13 bits that go
     const uint32_t rounded = magnitude + 0x0FFFU + ((magnitude >> 13U) & 1U);
     return static_cast<uint16_t>(sign | ((rounded - 0x38000000U) >> 13U));
   }
@@ -117,7 +119,8 @@ SKV_HD void store_element(void* address, int32_t dtype, float value) {
   memcpy(address, &half, sizeof half);
 }
 
-// Unnormalised Walsh-Hadamard butterflies over values[i + k*stride], k < n, for all i < stride. Its own inverse up to 1/n.
+// Unnormalised Walsh-Hadamard butterflies over values[i + k*stride], k < n, for all i < stride. Its own inverse up to
+// 1/n.
 SKV_HD void butterflies(float* values, int32_t stride, int32_t n) {
   for (int32_t h = 1; h < n; h *= 2) {
     for (int32_t k = 0; k < n; ++k) {

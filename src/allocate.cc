@@ -17,8 +17,8 @@ bool is_sink(const SegmentShape& shape, const PlanOptions& options, uint32_t tok
 // One climb of a row's hull.
 struct Step {
   uint8_t to;
-  uint32_t bytes;      // more than the tier below
-  float error_saved;   // per byte, relative to the 8-bit tier's error
+  uint32_t bytes;     // more than the tier below
+  float error_saved;  // per byte, relative to the 8-bit tier's error
 };
 
 // The lower convex hull of (bytes, error) over the permitted tiers: floor tier first, then steps of falling gain.

@@ -15,8 +15,8 @@ namespace skv {
 // First tier of the sinks, last-resort tier of everything else: the cheapest plan there is under these options.
 void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options);
 
-// One Lagrange multiplier over all rows: each row climbs the lower convex hull of its tiers while the error it saves per
-// byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), and the last bin is
+// One Lagrange multiplier over all rows: each row climbs the lower convex hull of its tiers while the error it saves
+// per byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), and the last bin is
 // filled in index order. row_budget is what rows may take on top of the floor. Returns what they took.
 uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options,
                               std::span<const LayerCosts> costs, uint64_t row_budget);

@@ -19,16 +19,16 @@
 
 // Handles begin with a word that names their kind, so that a handle of another kind, or one already destroyed, is an
 // error rather than a crash in all but unlucky cases.
-#define SKV_HANDLE(name, word, type)                                 \
-  struct name {                                                      \
-    static constexpr uint32_t kWord = word;                          \
-    template <class... Args>                                         \
+#define SKV_HANDLE(name, word, type)                                   \
+  struct name {                                                        \
+    static constexpr uint32_t kWord = word;                            \
+    template <class... Args>                                           \
     explicit name(Args&&... args) : it(std::forward<Args>(args)...) {} \
-    ~name() { magic = 0; }                                           \
-    name(const name&) = delete;                                      \
-    name& operator=(const name&) = delete;                           \
-    volatile uint32_t magic = kWord;                                 \
-    type it;                                                         \
+    ~name() { magic = 0; }                                             \
+    name(const name&) = delete;                                        \
+    name& operator=(const name&) = delete;                             \
+    volatile uint32_t magic = kWord;                                   \
+    type it;                                                           \
   }
 
 SKV_HANDLE(skv_engine, 0x534B5645, std::shared_ptr<skv::Engine>);
@@ -231,8 +231,8 @@ SKV_API skv_status skv_cache_from_llama(const void* blob, size_t bytes, const in
     need(blob, "blob");
     need(heads, "heads");
     if (layers < 1) fail(SKV_E_RANGE, "%d layers, wanted at least 1", layers);
-    *out = new skv_cache(skv::llama_cache({static_cast<const std::byte*>(blob), bytes},
-                                          {heads, static_cast<size_t>(layers)}));
+    *out = new skv_cache(
+        skv::llama_cache({static_cast<const std::byte*>(blob), bytes}, {heads, static_cast<size_t>(layers)}));
   });
 }
 SKV_API skv_status skv_llama_blob_bytes(const skv_payload* payload, int32_t v_trans, int32_t dtype, uint64_t* out,
@@ -249,8 +249,8 @@ SKV_API skv_status skv_cache_to_llama(const skv_payload* payload, int32_t v_tran
     need(out, "out");
     need(blob, "blob");
     const skv::Payload& from = PAYLOAD(payload);
-    auto handle = std::make_unique<skv_cache>(skv::llama_frame(skv::llama_layers(from.segments()), v_trans, dtype,
-                                                               {static_cast<std::byte*>(blob), bytes}));
+    auto handle = std::make_unique<skv_cache>(
+        skv::llama_frame(skv::llama_layers(from.segments()), v_trans, dtype, {static_cast<std::byte*>(blob), bytes}));
     handle->it.set_identity(fingerprint, from.header().request_id.data());
     *out = handle.release();
   });

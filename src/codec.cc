@@ -20,9 +20,9 @@ constexpr size_t kUnitsPerThread = 8;
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
 
 uint64_t now_ns() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 
 // Rows that precede a chunk in each section of a half.
@@ -121,8 +121,9 @@ kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork
 [[noreturn]] void refuse(const HalfWork& work, uint32_t chunk, const kernels::Verdict& verdict) {
   const uint32_t token = chunk * work.shape->chunk + static_cast<uint32_t>(verdict.token);
   if (verdict.kind == kernels::Verdict::kNonFinite) {
-    fail(SKV_E_NON_FINITE, "layer %d %s token %u head %d: Inf or NaN in a row of a quantized tier; wanted finite values",
-         work.layer, half_name(work.half), token, verdict.head);
+    fail(SKV_E_NON_FINITE,
+         "layer %d %s token %u head %d: Inf or NaN in a row of a quantized tier; wanted finite values", work.layer,
+         half_name(work.half), token, verdict.head);
   }
   fail(SKV_E_OVERFLOW, "layer %d %s token %u head %d: a value too large for the 16-bit scale, mean or raw element",
        work.layer, half_name(work.half), token, verdict.head);
@@ -173,12 +174,13 @@ void match_plan(const Cache& cache, const Plan& plan) {
     if (got.tokens != want.tokens || got.heads != want.heads || got.dim[0] != want.dim[0] ||
         got.dim[1] != want.dim[1] || got.dtype != want.dtype || got.first_position != want.first_position ||
         got.first_head != want.first_head || got.group != want.group) {
-      fail(SKV_E_LAYOUT,
-           "layer %d: plan solved for %u tokens from %llu, %u heads from %u, dims %u/%u, dtype %u; got %u from %llu, %u "
-           "from %u, %u/%u, %u",
-           l, want.tokens, static_cast<unsigned long long>(want.first_position), want.heads, want.first_head,
-           want.dim[0], want.dim[1], want.dtype, got.tokens, static_cast<unsigned long long>(got.first_position),
-           got.heads, got.first_head, got.dim[0], got.dim[1], got.dtype);
+      fail(
+          SKV_E_LAYOUT,
+          "layer %d: plan solved for %u tokens from %llu, %u heads from %u, dims %u/%u, dtype %u; got %u from %llu, %u "
+          "from %u, %u/%u, %u",
+          l, want.tokens, static_cast<unsigned long long>(want.first_position), want.heads, want.first_head,
+          want.dim[0], want.dim[1], want.dtype, got.tokens, static_cast<unsigned long long>(got.first_position),
+          got.heads, got.first_head, got.dim[0], got.dim[1], got.dtype);
     }
   }
   if (cache.fingerprint() != plan.fingerprint) fail(SKV_E_MODEL, "the plan was solved for another model fingerprint");
@@ -315,7 +317,11 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
   }
   try {
     by_group(
-        engine, first, count, [&](int32_t l) { return 2 * chunks_of(plan.layers()[static_cast<size_t>(l)].shape.tokens, plan.layers()[static_cast<size_t>(l)].shape.chunk); },
+        engine, first, count,
+        [&](int32_t l) {
+          return 2 * chunks_of(plan.layers()[static_cast<size_t>(l)].shape.tokens,
+                               plan.layers()[static_cast<size_t>(l)].shape.chunk);
+        },
         [&](int32_t begin, int32_t layers) {
           std::vector<HalfWork> works;
           for (int32_t l = begin; l < begin + layers; ++l) {
@@ -378,7 +384,8 @@ void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t coun
   }
   const auto verify = [&](size_t i) {
     const auto l = static_cast<size_t>(todo[i]);
-    verify_segment(payload.segment_bytes(l), payload.segments()[l], engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest);
+    verify_segment(payload.segment_bytes(l), payload.segments()[l],
+                   engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest);
     check_scales(payload.segment_bytes(l), payload.segments()[l]);
   };
   if (engine != nullptr) {
@@ -397,7 +404,11 @@ void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t
   match_destination(payload, cache, first, count);
   verify_layers(&engine, payload, first, count);
   by_group(
-      engine, first, count, [&](int32_t l) { return 2 * chunks_of(payload.segments()[static_cast<size_t>(l)].shape.tokens, payload.segments()[static_cast<size_t>(l)].shape.chunk); },
+      engine, first, count,
+      [&](int32_t l) {
+        return 2 * chunks_of(payload.segments()[static_cast<size_t>(l)].shape.tokens,
+                             payload.segments()[static_cast<size_t>(l)].shape.chunk);
+      },
       [&](int32_t begin, int32_t layers) {
         std::vector<HalfWork> works;
         for (int32_t l = begin; l < begin + layers; ++l) {
@@ -445,8 +456,8 @@ void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t
           }
           const CacheLayer& view = cache.layer(work.layer);
           engine.kernels().unpack({rows_of(cache, work.layer, work.half, range, scratch),
-                                   work.tiers.data() + range.first, transform, shape.code, shape.raw_dtype,
-                                   shape.heads, view.first_head - shape.first_head, sections_at(segment, work, index)});
+                                   work.tiers.data() + range.first, transform, shape.code, shape.raw_dtype, shape.heads,
+                                   view.first_head - shape.first_head, sections_at(segment, work, index)});
         });
       });
   payload.receipt_.decode_ns += now_ns() - start;

@@ -64,7 +64,8 @@ class Payload {
 void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores);
 
 // Layers [first, first + count) into their place. On a throw their bytes are zero again.
-void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first, int32_t count);
+void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first,
+                   int32_t count);
 // Digests and scales of layers not verified yet. Without an engine on the caller's thread.
 void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count);
 // Everything is checked before the first byte is written.

@@ -34,8 +34,8 @@ const kernels::Kernels* default_kernels() {
     const kernels::Kernels* found = kernels::kernels_of(target);
     if (found != nullptr && std::strcmp(found->name, wanted) == 0) return found;
   }
-  fail(SKV_E_UNAVAILABLE, "SPECTRUMKV_TARGET=%s: no such kernels on this CPU; wanted auto, scalar, avx2, avx512 or neon",
-       wanted);
+  fail(SKV_E_UNAVAILABLE,
+       "SPECTRUMKV_TARGET=%s: no such kernels on this CPU; wanted auto, scalar, avx2, avx512 or neon", wanted);
 }
 
 }  // namespace

@@ -101,8 +101,8 @@ struct Parsed {
   std::vector<Segment> segments;
 };
 
-// Checks every rule of the text but segment digests and scales. Throws with the text's statuses. Allocates in proportion
-// to the layers present, never to a claimed size.
+// Checks every rule of the text but segment digests and scales. Throws with the text's statuses. Allocates in
+// proportion to the layers present, never to a claimed size.
 Parsed parse(std::span<const std::byte> bytes);
 
 using Digest = uint64_t (*)(const void* bytes, size_t size);

@@ -29,6 +29,9 @@ bool all_zero(std::span<const std::byte> bytes) {
 
 const char* half_name(int half) { return half == 0 ? "K" : "V"; }
 
+// A newer minor may have put ignorable fields into reserved space.
+bool newer(const Header& header) { return header.wire_minor > SKV_WIRE_MINOR; }
+
 Header parse_header(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes) {
     fail(SKV_E_TRUNCATED, "payload of %zu bytes: the header alone has 128", bytes.size());
@@ -44,19 +47,24 @@ Header parse_header(std::span<const std::byte> bytes) {
   }
   const uint64_t digest = XXH3_64bits(bytes.data(), 120);
   if (digest != take<uint64_t>(bytes, 120)) {
-    fail(SKV_E_CHECKSUM, "header digest is %016llx, its bytes give %016llx", static_cast<ull>(take<uint64_t>(bytes, 120)),
-         static_cast<ull>(digest));
+    fail(SKV_E_CHECKSUM, "header digest is %016llx, its bytes give %016llx",
+         static_cast<ull>(take<uint64_t>(bytes, 120)), static_cast<ull>(digest));
   }
   if (take<uint16_t>(bytes, 6) != kHeaderBytes) {
     fail(SKV_E_MALFORMED, "header of %u bytes, wanted 128", take<uint16_t>(bytes, 6));
   }
-  header.flags = take<uint32_t>(bytes, 8);
-  if ((header.flags & 0xFFFFU) != 0) {
-    fail(SKV_E_FEATURE, "flags %08x: bits 0-15 need a newer reader", header.flags);
-  }
   header.layer_count = take<uint32_t>(bytes, 12);
   if (header.layer_count == 0 || header.layer_count > kMaxLayers) {
     fail(SKV_E_MALFORMED, "%u layers, wanted 1..%u", header.layer_count, kMaxLayers);
+  }
+  header.scored = take<uint32_t>(bytes, 88);
+  if (!newer(header)) {
+    if (header.scored > 3) fail(SKV_E_MALFORMED, "scored %u, wanted 0..3", header.scored);
+    if (!all_zero(bytes.subspan(92, 28))) fail(SKV_E_MALFORMED, "reserved header bytes 92-119 are not zero");
+  }
+  header.flags = take<uint32_t>(bytes, 8);
+  if ((header.flags & 0xFFFFU) != 0) {
+    fail(SKV_E_FEATURE, "flags %08x: bits 0-15 need a newer reader", header.flags);
   }
   header.total_bytes = take<uint64_t>(bytes, 16);
   if (header.total_bytes > bytes.size()) {
@@ -69,11 +77,6 @@ Header parse_header(std::span<const std::byte> bytes) {
   std::memcpy(header.request_id.data(), bytes.data() + 56, 16);
   header.raw_bytes = take<uint64_t>(bytes, 72);
   header.budget_bytes = take<uint64_t>(bytes, 80);
-  header.scored = take<uint32_t>(bytes, 88);
-  if (header.wire_minor <= SKV_WIRE_MINOR) {
-    if (header.scored > 3) fail(SKV_E_MALFORMED, "scored %u, wanted 0..3", header.scored);
-    if (!all_zero(bytes.subspan(92, 28))) fail(SKV_E_MALFORMED, "reserved header bytes 92-119 are not zero");
-  }
   return header;
 }
 
@@ -92,7 +95,8 @@ void check_transforms(const SegmentShape& shape, int half) {
     fail(SKV_E_MALFORMED, "segment %u: %s transforms 0x%02x name two Hadamards", shape.layer, half_name(half), flags);
   }
   if (shape.dim[half] == 0 && flags != 0) {
-    fail(SKV_E_MALFORMED, "segment %u: transforms 0x%02x of a %s that is not there", shape.layer, flags, half_name(half));
+    fail(SKV_E_MALFORMED, "segment %u: transforms 0x%02x of a %s that is not there", shape.layer, flags,
+         half_name(half));
   }
   if ((flags & 8U) != 0 && shape.dim[half] % 16 != 0) {
     fail(SKV_E_MALFORMED, "segment %u: Hadamard-16 over %s dim %u", shape.layer, half_name(half), shape.dim[half]);
@@ -100,8 +104,8 @@ void check_transforms(const SegmentShape& shape, int half) {
 }
 
 // Reads the fixed header of a segment; `left` starts at its first byte.
-SegmentShape parse_shape(std::span<const std::byte> left, uint32_t ordinal, uint64_t& bytes, uint32_t runs[2],
-                         uint64_t& digest) {
+SegmentShape parse_shape(std::span<const std::byte> left, const Header& header, uint32_t ordinal, uint64_t& bytes,
+                         uint32_t runs[2], uint64_t& digest) {
   if (left.size() < kSegmentHeaderBytes) {
     fail(SKV_E_MALFORMED, "segment %u: %zu bytes left for its 64-byte header", ordinal, left.size());
   }
@@ -113,8 +117,8 @@ SegmentShape parse_shape(std::span<const std::byte> left, uint32_t ordinal, uint
   if (shape.layer != ordinal) fail(SKV_E_MALFORMED, "segment %u says it is layer %u", ordinal, shape.layer);
   bytes = take<uint64_t>(left, 8);
   if (bytes < kSegmentHeaderBytes || bytes % kSectionAlign != 0 || bytes > left.size()) {
-    fail(SKV_E_MALFORMED, "segment %u: %llu bytes, wanted a multiple of 16 in 64..%zu", ordinal, static_cast<ull>(bytes),
-         left.size());
+    fail(SKV_E_MALFORMED, "segment %u: %llu bytes, wanted a multiple of 16 in 64..%zu", ordinal,
+         static_cast<ull>(bytes), left.size());
   }
   shape.tokens = take<uint32_t>(left, 16);
   if (shape.tokens == 0 || shape.tokens > kMaxTokens) {
@@ -163,7 +167,9 @@ SegmentShape parse_shape(std::span<const std::byte> left, uint32_t ordinal, uint
       fail(SKV_E_MALFORMED, "segment %u: %u %s runs for %u tokens", ordinal, runs[half], half_name(half), most);
     }
   }
-  if (take<uint32_t>(left, 52) != 0) fail(SKV_E_MALFORMED, "segment %u: reserved bytes 52-55 are not zero", ordinal);
+  if (!newer(header) && take<uint32_t>(left, 52) != 0) {
+    fail(SKV_E_MALFORMED, "segment %u: reserved bytes 52-55 are not zero", ordinal);
+  }
   digest = take<uint64_t>(left, 56);
   return shape;
 }
@@ -249,19 +255,19 @@ void check_padding(std::span<const std::byte> bytes, const Segment& segment) {
   gap({segment.layout.bytes, 0});
 }
 
-Segment parse_segment(std::span<const std::byte> left, uint32_t ordinal, uint64_t offset) {
+Segment parse_segment(std::span<const std::byte> left, const Header& header, uint32_t ordinal, uint64_t offset) {
   Segment segment;
   segment.offset = offset;
   uint64_t bytes = 0;
   uint32_t runs[2];
-  segment.shape = parse_shape(left, ordinal, bytes, runs, segment.digest);
+  segment.shape = parse_shape(left, header, ordinal, bytes, runs, segment.digest);
   const std::span<const std::byte> whole = left.first(bytes);
   // Vectors and maps do not depend on the tiers: with them in bounds the maps can be read, then the rest placed.
   const TierCounts none[2];
   const SegmentLayout head = layout_of(segment.shape, none, runs);
   if (head.bytes > bytes) {
-    fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its vectors and maps alone need %llu", ordinal, static_cast<ull>(bytes),
-         static_cast<ull>(head.bytes));
+    fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its vectors and maps alone need %llu", ordinal,
+         static_cast<ull>(bytes), static_cast<ull>(head.bytes));
   }
   for (int half = 0; half < 2; ++half) {
     if (segment.shape.dim[half] == 0) continue;
@@ -295,9 +301,14 @@ Parsed parse(std::span<const std::byte> bytes) {
   uint64_t offset = kHeaderBytes;
   uint64_t raw = 0;
   for (uint32_t l = 0; l < parsed.header.layer_count; ++l) {
-    const Segment& segment = parsed.segments.emplace_back(parse_segment(bytes.subspan(offset), l, offset));
+    const Segment& segment =
+        parsed.segments.emplace_back(parse_segment(bytes.subspan(offset), parsed.header, l, offset));
     offset += segment.layout.bytes;
+    // At most 2^52 a segment, so the sum is caught before it can wrap.
     raw += 2ULL * segment.shape.tokens * segment.shape.heads * (uint64_t{segment.shape.dim[0]} + segment.shape.dim[1]);
+    if (raw > static_cast<uint64_t>(INT64_MAX)) {
+      fail(SKV_E_MALFORMED, "segments 0..%u claim %llu raw bytes, wanted less than 2^63", l, static_cast<ull>(raw));
+    }
   }
   if (offset != bytes.size()) {
     fail(SKV_E_MALFORMED, "%u segments end at byte %llu of %zu", parsed.header.layer_count, static_cast<ull>(offset),
@@ -325,19 +336,22 @@ void read_tiers(std::span<const std::byte> bytes, const Segment& segment, int ha
                 std::span<uint8_t> out) {
   const HalfLayout& h = segment.layout.half[half];
   const std::span<const std::byte> map = bytes.subspan(h.map.offset, h.map.bytes);
-  const uint64_t end = first + out.size();
-  if (end > segment.shape.tokens || segment.shape.dim[half] == 0) {
-    fail(SKV_E_RANGE, "tiers of tokens %llu..%llu of %u", static_cast<ull>(first), static_cast<ull>(end),
-         segment.shape.tokens);
+  const uint64_t tokens = segment.shape.dim[half] == 0 ? 0 : segment.shape.tokens;
+  if (first > tokens || out.size() > tokens - first) {
+    fail(SKV_E_RANGE, "%zu tiers from token %llu of %llu", out.size(), static_cast<ull>(first),
+         static_cast<ull>(tokens));
   }
+  const uint64_t end = first + out.size();
   if (h.runs == 0) {
     const uint64_t words = (uint64_t{segment.shape.tokens} + 63) / 64;
-    for (uint64_t t = first; t < end; ++t) {
-      uint64_t tier = 0;
-      for (uint64_t bit = 0; bit < 3; ++bit) {
-        tier |= (take<uint64_t>(map, (bit * words + t / 64) * 8) >> (t % 64) & 1U) << bit;
+    for (uint64_t t = first; t < end;) {
+      const uint64_t w = t / 64;
+      uint64_t plane[3];
+      for (uint64_t bit = 0; bit < 3; ++bit) plane[bit] = take<uint64_t>(map, (bit * words + w) * 8) >> (t % 64);
+      for (const uint64_t stop = std::min(end, w * 64 + 64); t < stop; ++t) {
+        out[t - first] = static_cast<uint8_t>((plane[0] & 1U) | (plane[1] & 1U) << 1U | (plane[2] & 1U) << 2U);
+        for (uint64_t& bits : plane) bits >>= 1U;
       }
-      out[t - first] = static_cast<uint8_t>(tier);
     }
     return;
   }
@@ -345,7 +359,8 @@ void read_tiers(std::span<const std::byte> bytes, const Segment& segment, int ha
   for (uint32_t i = 0; i < h.runs && at < end; ++i) {
     const auto run = take<uint32_t>(map, uint64_t{i} * 4);
     const uint64_t next = at + (run & 0x1FFFFFFFU);
-    for (uint64_t t = std::max(at, first); t < std::min(next, end); ++t) out[t - first] = static_cast<uint8_t>(run >> 29U);
+    for (uint64_t t = std::max(at, first); t < std::min(next, end); ++t)
+      out[t - first] = static_cast<uint8_t>(run >> 29U);
     at = next;
   }
 }

@@ -12,8 +12,6 @@
 namespace skv {
 namespace {
 
-
-
 constexpr uint64_t kSectionsPerHalf = 8;
 constexpr int kFillRounds = 4;
 constexpr uint64_t kFillSlack = 256;  // bytes: about one step of one row
@@ -178,9 +176,8 @@ void Plan::solve(std::span<const LayerCosts> costs) {
     if (options.fraction == 0 && options.bytes == 0) {
       fail(SKV_E_STATE, "no budget: call skv_plan_set_budget or skv_plan_set_budget_bytes before skv_plan_solve");
     }
-    budget_bytes_ = options.bytes != 0
-                        ? options.bytes
-                        : static_cast<uint64_t>(options.fraction * static_cast<double>(raw_bytes_));
+    budget_bytes_ =
+        options.bytes != 0 ? options.bytes : static_cast<uint64_t>(options.fraction * static_cast<double>(raw_bytes_));
   } else {
     budget_bytes_ = 0;
   }

@@ -16,16 +16,16 @@ namespace skv {
 enum class Strategy { kErrorAware, kRaw, kUniform, kGreedy };
 
 struct PlanOptions {
-  int32_t sinks = 4;          // arXiv 2606.08635 pins the first 4 tokens
-  int32_t chunk = 256;        // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
+  int32_t sinks = 4;                 // arXiv 2606.08635 pins the first 4 tokens
+  int32_t chunk = 256;               // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
   int32_t transforms[2] = {-1, -1};  // -1: the default for the dim, see default_transforms
   int32_t code = 0;
   uint32_t tiers[2] = {0x3CU, 0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
   int32_t raw_dtype = 0;               // 0: the cache's own
   Strategy strategy = Strategy::kErrorAware;
   int32_t uniform_tier = 2;
-  double fraction = 0;        // of the raw bytes; 0: not set
-  uint64_t bytes = 0;         // 0: not set
+  double fraction = 0;  // of the raw bytes; 0: not set
+  uint64_t bytes = 0;   // 0: not set
 };
 
 // MEAN|BALANCE|HADAMARD for K, HADAMARD for V; 8 points below 256 channels, 16 from there on (Gemma-3: KL 0.0045

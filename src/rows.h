@@ -15,7 +15,9 @@ struct ChunkRange {
   uint32_t tokens;  // 1..256
 };
 
-inline uint32_t chunks_of(uint64_t tokens, uint32_t chunk) { return static_cast<uint32_t>((tokens + chunk - 1) / chunk); }
+inline uint32_t chunks_of(uint64_t tokens, uint32_t chunk) {
+  return static_cast<uint32_t>((tokens + chunk - 1) / chunk);
+}
 
 inline ChunkRange chunk_range(uint64_t tokens, uint32_t chunk, uint32_t index) {
   const uint32_t first = index * chunk;
@@ -28,8 +30,9 @@ inline kernels::Rows rows_of(const Cache& cache, int32_t layer, int half, ChunkR
   const Plane& plane = view.plane[half];
   int64_t* offsets = scratch.need_offsets(range.tokens);
   cache.token_offsets(layer, half, range.first, {offsets, range.tokens});
-  return {plane.base,        offsets,    static_cast<int32_t>(range.tokens), view.kv_heads, view.dim[half],
-          view.dtype,        plane.stride_head, plane.stride_elem};
+  return {plane.base,        offsets,          static_cast<int32_t>(range.tokens),
+          view.kv_heads,     view.dim[half],   view.dtype,
+          plane.stride_head, plane.stride_elem};
 }
 
 }  // namespace skv

@@ -17,8 +17,8 @@ namespace {
 constexpr float kPriorOffset = 32.0F;
 // Without queries: cost of a relative error in K over the same in V. At 4 bits K alone costs 3 to 7 times the KL of V.
 constexpr float kKeyOverValue = 4.0F;
-// The next queries are not the last ones: as much cost again is spread over all tokens by the prior. SmolLM2-135M, KL at
-// 0.28 / 0.50 of raw for a share of 0, 0.1, 0.3, 1, 3: 0.0026 / 3e-4, 0.0021 / 1e-5, 0.0017 / 1e-5, 0.0014 / 1e-5,
+// The next queries are not the last ones: as much cost again is spread over all tokens by the prior. SmolLM2-135M, KL
+// at 0.28 / 0.50 of raw for a share of 0, 0.1, 0.3, 1, 3: 0.0026 / 3e-4, 0.0021 / 1e-5, 0.0017 / 1e-5, 0.0014 / 1e-5,
 // 0.0016 / 1e-5.
 constexpr double kPriorShare = 1.0;
 // Query rows handled together: keeps the logits of a block in L2.
@@ -39,9 +39,9 @@ struct Transforms {
 };
 
 uint64_t now_ns() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 
 // Statistics as the encoder would take them if only the sinks were RAW, then the absmax of every transformed row.
@@ -68,9 +68,9 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
     const int32_t counted = engine.kernels().stats(rows, assumed, floats, floats + channels, floats + 2 * channels);
     // The stored f16 forms are not needed here; their f32 companions are.
     std::vector<uint16_t> stored(2 * channels);
-    const kernels::Verdict verdict = engine.kernels().vectors(
-        vectors, counted, view.kv_heads, view.dim[half], floats, floats + channels, floats + 2 * channels,
-        stored.data(), stored.data() + channels, mean, balance, recip);
+    const kernels::Verdict verdict =
+        engine.kernels().vectors(vectors, counted, view.kv_heads, view.dim[half], floats, floats + channels,
+                                 floats + 2 * channels, stored.data(), stored.data() + channels, mean, balance, recip);
     if (verdict.kind != kernels::Verdict::kOk) {
       fail(verdict.kind == kernels::Verdict::kNonFinite ? SKV_E_NON_FINITE : SKV_E_OVERFLOW,
            "layer %d %s head %d, tokens %u..%u: %s", layer, half_name(half), verdict.head, range.first,
@@ -108,8 +108,8 @@ void size_errors(const CacheLayer& view, int half, const Transforms& transforms,
   const size_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), transforms.chunk);
   errors.rows.resize(static_cast<size_t>(view.tokens) * heads);
   errors.mean2.resize(chunks * heads);
-  errors.balance2.resize((transforms.flags & tiers::kBalance) != 0 ? chunks * heads * static_cast<size_t>(view.dim[half])
-                                                                    : 0);
+  errors.balance2.resize(
+      (transforms.flags & tiers::kBalance) != 0 ? chunks * heads * static_cast<size_t>(view.dim[half]) : 0);
 }
 
 // Measures both halves of a layer.
@@ -233,8 +233,8 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
   std::vector<float> outputs(kQueryBlock * v_dim);
   const auto spread = [&](std::vector<float>& to, const ChunkRange& range, int32_t rows) {
     for (int32_t i = 0; i < rows; ++i) {
-      std::memcpy(to.data() + static_cast<size_t>(i) * tokens + range.first, part.data() + static_cast<size_t>(i) * range.tokens,
-                  range.tokens * sizeof(float));
+      std::memcpy(to.data() + static_cast<size_t>(i) * tokens + range.first,
+                  part.data() + static_cast<size_t>(i) * range.tokens, range.tokens * sizeof(float));
     }
   };
 
@@ -263,8 +263,9 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
       float* a = attention.data() + static_cast<size_t>(i) * tokens;
       // Causal: query i of the last `count` tokens sees itself and what came before, inside its window.
       const size_t last = tokens - static_cast<size_t>(queries.count) + static_cast<size_t>(query);
-      const size_t first =
-          queries.window > 0 && last + 1 > static_cast<size_t>(queries.window) ? last + 1 - static_cast<size_t>(queries.window) : 0;
+      const size_t first = queries.window > 0 && last + 1 > static_cast<size_t>(queries.window)
+                               ? last + 1 - static_cast<size_t>(queries.window)
+                               : 0;
       const float top = *std::max_element(a + first, a + last + 1);
       std::fill(a, a + first, 0.0F);
       std::fill(a + last + 1, a + tokens, 0.0F);
@@ -289,14 +290,16 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
       const float* a = attention.data() + static_cast<size_t>(i) * tokens;
       const float* vo = v_dim == 0 ? nullptr : products.data() + static_cast<size_t>(i) * tokens;
       float oo = 0;
-      for (size_t c = 0; c < v_dim; ++c) oo += outputs[static_cast<size_t>(i) * v_dim + c] * outputs[static_cast<size_t>(i) * v_dim + c];
+      for (size_t c = 0; c < v_dim; ++c)
+        oo += outputs[static_cast<size_t>(i) * v_dim + c] * outputs[static_cast<size_t>(i) * v_dim + c];
       costs.output += oo;
       for (uint32_t c = 0; c < chunks; ++c) {
         const ChunkRange range = chunk_range(tokens, chunk, c);
         // |q|^2 as the balanced error sees it.
         float qb = 0;
         const float* squares = q2.data() + static_cast<size_t>(i) * dim;
-        const float* b2 = balanced ? errors[0].balance2.data() + (c * heads + static_cast<size_t>(head)) * dim : nullptr;
+        const float* b2 =
+            balanced ? errors[0].balance2.data() + (c * heads + static_cast<size_t>(head)) * dim : nullptr;
         for (size_t e = 0; e < dim; ++e) qb += balanced ? squares[e] * b2[e] : squares[e];
         qb *= scale * scale;
         for (size_t t = range.first; t < range.first + range.tokens; ++t) {
@@ -313,14 +316,15 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
     costs.half[0][t] *= errors[0].rows[t * heads + static_cast<size_t>(head)];
     if (v_dim != 0) {
       const size_t at = (t / chunk) * heads + static_cast<size_t>(head);
-      costs.half[1][t] *= errors[1].rows[t * heads + static_cast<size_t>(head)] * errors[1].mean2[at] * static_cast<float>(v_dim);
+      costs.half[1][t] *=
+          errors[1].rows[t * heads + static_cast<size_t>(head)] * errors[1].mean2[at] * static_cast<float>(v_dim);
     }
   }
 }
 
 void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const QueryView& queries,
-                      const Transforms transforms[2], const HalfErrors errors[2],
-                      const std::vector<float> row_error[2], std::vector<float> weights[2]) {
+                      const Transforms transforms[2], const HalfErrors errors[2], const std::vector<float> row_error[2],
+                      std::vector<float> weights[2]) {
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<size_t>(view.tokens);
   std::vector<HeadCosts> heads(static_cast<size_t>(view.kv_heads));
@@ -380,11 +384,14 @@ void Scores::set_weights(int32_t layer, int32_t half, std::span<const float> wei
 void Scores::set_queries(int32_t layer, const QueryView& q) {
   if (layer < 0 || layer >= 4096) fail(SKV_E_RANGE, "layer %d: wanted 0..4095", layer);
   if (q.base == nullptr) fail(SKV_E_NULL, "layer %d queries: base is NULL", layer);
-  if (q.dtype < SKV_F16 || q.dtype > SKV_F32) fail(SKV_E_DTYPE, "layer %d queries: dtype %d, wanted SKV_F16, SKV_BF16 or SKV_F32", layer, q.dtype);
+  if (q.dtype < SKV_F16 || q.dtype > SKV_F32)
+    fail(SKV_E_DTYPE, "layer %d queries: dtype %d, wanted SKV_F16, SKV_BF16 or SKV_F32", layer, q.dtype);
   if (q.count < 1 || q.count > 4096) fail(SKV_E_RANGE, "layer %d: %d queries, wanted 1..4096", layer, q.count);
   if (q.heads < 1 || q.heads > 65536) fail(SKV_E_RANGE, "layer %d queries: %d heads, wanted 1..65536", layer, q.heads);
-  if (q.stride_query < 0 || q.stride_head < 0 || q.stride_elem < 0) fail(SKV_E_STRIDE, "layer %d queries: negative stride", layer);
-  if (!(q.scale >= 0) || !tiers::is_finite(q.scale)) fail(SKV_E_RANGE, "layer %d queries: scale %g, wanted finite and >= 0", layer, static_cast<double>(q.scale));
+  if (q.stride_query < 0 || q.stride_head < 0 || q.stride_elem < 0)
+    fail(SKV_E_STRIDE, "layer %d queries: negative stride", layer);
+  if (!(q.scale >= 0) || !tiers::is_finite(q.scale))
+    fail(SKV_E_RANGE, "layer %d queries: scale %g, wanted finite and >= 0", layer, static_cast<double>(q.scale));
   if (q.window < 0) fail(SKV_E_RANGE, "layer %d queries: window %d, wanted >= 0", layer, q.window);
   if (layers_.size() <= static_cast<size_t>(layer)) layers_.resize(static_cast<size_t>(layer) + 1);
   layers_[static_cast<size_t>(layer)].queries = q;
@@ -404,7 +411,8 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
   cache.check();
   const auto layers = static_cast<size_t>(cache.layer_count());
   if (scores.layers_.size() > layers) {
-    fail(SKV_E_GEOMETRY, "scores were given for layer %zu: the cache has %zu layers", scores.layers_.size() - 1, layers);
+    fail(SKV_E_GEOMETRY, "scores were given for layer %zu: the cache has %zu layers", scores.layers_.size() - 1,
+         layers);
   }
   scores.layers_.resize(layers);
   int32_t scored = SKV_SCORED_CALLER;

@@ -42,10 +42,10 @@ class Scores {
   friend std::vector<LayerCosts> row_costs(Engine&, const Cache&, const Plan&, const Scores&);
 
   struct Layer {
-    std::vector<float> given[2];     // the caller's
+    std::vector<float> given[2];  // the caller's
     std::optional<QueryView> queries;
-    std::vector<float> weights[2];   // in force
-    std::vector<float> errors[2];    // mean squared error per element at 8 bits with the default transforms
+    std::vector<float> weights[2];  // in force
+    std::vector<float> errors[2];   // mean squared error per element at 8 bits with the default transforms
   };
   std::vector<Layer> layers_;
   Layer every_;  // SKV_ALL

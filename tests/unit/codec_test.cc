@@ -70,8 +70,8 @@ TEST(Codec, BytesAreEqualForEveryTargetThreadCountAndSourceLayout) {
         std::vector<std::byte> expected;
         for (const int32_t target : targets()) {
           for (const int32_t threads : {1, 2, 4}) {
-            for (const Layout layout :
-                 {Layout::kTokenMajor, Layout::kHeadMajor, Layout::kPaged16, Layout::kPaged32Padded, Layout::kTransposed}) {
+            for (const Layout layout : {Layout::kTokenMajor, Layout::kHeadMajor, Layout::kPaged16,
+                                        Layout::kPaged32Padded, Layout::kTransposed}) {
               if (layout != Layout::kTokenMajor && threads != 2) continue;
               Engine engine(SKV_DEVICE_CPU);
               engine.set(SKV_ENGINE_TARGET, target);
@@ -85,8 +85,8 @@ TEST(Codec, BytesAreEqualForEveryTargetThreadCountAndSourceLayout) {
               } else {
                 ASSERT_EQ(expected.size(), payload->bytes().size());
                 ASSERT_EQ(0, std::memcmp(expected.data(), payload->bytes().data(), expected.size()))
-                    << strategy << " dim " << dim << " dtype " << dtype << " target " << target << " threads " << threads
-                    << " layout " << static_cast<int>(layout);
+                    << strategy << " dim " << dim << " dtype " << dtype << " target " << target << " threads "
+                    << threads << " layout " << static_cast<int>(layout);
               }
             }
           }

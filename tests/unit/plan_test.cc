@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Planning and scoring: the budget is met and never exceeded, importance steers, queries are weighed as the formula says.
+// Planning and scoring: the budget is met and never exceeded, importance steers, queries are weighed as the formula
+// says.
 #include "plan.h"
 
 #include <gtest/gtest.h>
@@ -141,15 +142,17 @@ TEST(Plan, CallerWeightsSteer) {
 }
 
 // Weights of every token of a layer, written from the formula in double precision.
-std::vector<double> expected_costs(const Tensors& from, const Geometry& g, const std::vector<float>& q, int count, int q_heads,
-                                   int half) {
+std::vector<double> expected_costs(const Tensors& from, const Geometry& g, const std::vector<float>& q, int count,
+                                   int q_heads, int half) {
   const int group = q_heads / g.heads;
   const int dim = g.dim[0];
   std::vector<double> cost(static_cast<size_t>(g.tokens), 0.0);
   for (int i = 0; i < count; ++i) {
     for (int qh = 0; qh < q_heads; ++qh) {
       const int h = qh / group;
-      const float* query = q.data() + (static_cast<size_t>(i) * static_cast<size_t>(q_heads) + static_cast<size_t>(qh)) * static_cast<size_t>(dim);
+      const float* query =
+          q.data() +
+          (static_cast<size_t>(i) * static_cast<size_t>(q_heads) + static_cast<size_t>(qh)) * static_cast<size_t>(dim);
       const int last = g.tokens - count + i;
       std::vector<double> a(static_cast<size_t>(g.tokens), 0.0);
       double top = -1e300;
@@ -164,7 +167,8 @@ std::vector<double> expected_costs(const Tensors& from, const Geometry& g, const
       std::vector<double> o(static_cast<size_t>(g.dim[1]), 0.0);
       for (int t = 0; t <= last; ++t) {
         a[static_cast<size_t>(t)] /= sum;
-        for (int c = 0; c < g.dim[1]; ++c) o[static_cast<size_t>(c)] += a[static_cast<size_t>(t)] * from.at(0, SKV_V, t, h, c);
+        for (int c = 0; c < g.dim[1]; ++c)
+          o[static_cast<size_t>(c)] += a[static_cast<size_t>(t)] * from.at(0, SKV_V, t, h, c);
       }
       double q2 = 0;
       for (int c = 0; c < dim; ++c) q2 += static_cast<double>(query[c]) * query[c];
@@ -246,11 +250,13 @@ TEST(Scores, AreEqualForEveryTargetAndThreadCount) {
       engine.set(SKV_ENGINE_TARGET, target);
       engine.set(SKV_ENGINE_THREADS, threads);
       Scores scores;
-      scores.set_queries(1, {reinterpret_cast<const std::byte*>(q.data()), q.size() * 4, SKV_F32, 16, 4, 4 * 64 * 4, 64 * 4, 4, 0, 100});
+      scores.set_queries(1, {reinterpret_cast<const std::byte*>(q.data()), q.size() * 4, SKV_F32, 16, 4, 4 * 64 * 4,
+                             64 * 4, 4, 0, 100});
       score(engine, from.cache(), scores);
       std::vector<float> got;
       for (int half = 0; half < 2; ++half) {
-        for (int32_t l = 0; l < 2; ++l) got.insert(got.end(), scores.weights(l, half).begin(), scores.weights(l, half).end());
+        for (int32_t l = 0; l < 2; ++l)
+          got.insert(got.end(), scores.weights(l, half).begin(), scores.weights(l, half).end());
       }
       if (expected.empty()) expected = got;
       EXPECT_EQ(expected, got) << "target " << target << " threads " << threads;

@@ -31,7 +31,8 @@ inline std::vector<float> values(const Geometry& g, int32_t layer, int half) {
   std::vector<float> offset(channels);
   for (float& o : offset) o = half == SKV_K ? normal(random) * 3.0F : 0.0F;
   std::vector<float> out(static_cast<size_t>(g.tokens) * channels);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = offset[i % channels] + normal(random) * (1.0F + static_cast<float>(i % 7));
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = offset[i % channels] + normal(random) * (1.0F + static_cast<float>(i % 7));
   return out;
 }
 

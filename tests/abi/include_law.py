@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may include whom (docs/architecture.md, "The include law"). Fails with the line that breaks it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+root = Path(sys.argv[1]).resolve()
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
+
+# For each stem of src/: the project headers its .h and .cc may include. Files not listed may include anything.
+ALLOWED: dict[str, set[str]] = {
+    "error": {"error"},
+    "payload": {"error", "payload"},
+    "payload_read": {"error", "payload"},
+    "cache": {"error", "cache", "kernels/tiers"},
+    "cache_overlap": {"error", "cache"},
+    "plan": {"error", "payload", "plan", "allocate", "kernels/tiers"},
+    "allocate": {"plan", "allocate", "kernels/tiers"},
+    "engine": {"error", "engine", "kernels/kernels"},
+    "llama": {"error", "cache", "payload", "llama"},
+    "transport/frame": {"error", "transport/frame"},
+}
+ONLY_IN = {"codec": {"codec", "payload_handle", "api"}, "transport/endpoint": {"api"}}
+
+problems: list[str] = []
+
+
+def key(path: str) -> str:
+    return re.sub(r"\.(h|cc|cu|cuh)$", "", path)
+
+
+def includes(file: Path) -> list[str]:
+    found = []
+    for name in INCLUDE.findall(file.read_text()):
+        for base in (root / "src", file.parent, root):
+            target = (base / name).resolve()
+            if target.is_file():
+                relative = target.relative_to(root)
+                found.append(key(str(relative.relative_to("src") if relative.parts[0] == "src" else relative)))
+                break
+        else:
+            if name != "spectrumkv.h" and not name.startswith("hwy/"):
+                problems.append(f"{file.relative_to(root)}: includes {name}, which is not in the project")
+    return found
+
+
+checked = 0
+for file in sorted([*root.glob("src/**/*.[ch]*"), *root.glob("kernels/**/*.[ch]*")]):
+    relative = str(file.relative_to(root))
+    stem = key(relative.removeprefix("src/"))
+    checked += 1
+    if any(part in FORBIDDEN_NAMES for part in stem.split("/")):
+        problems.append(f"{relative}: a file may not be called {FORBIDDEN_NAMES}")
+    for target in includes(file):
+        if relative.startswith("kernels/") and not (target.startswith("kernels/") or target == "include/spectrumkv"):
+            problems.append(f"{relative}: kernels/ may not include {target} of src/")
+        if stem in ALLOWED and target not in ALLOWED[stem] | {stem, "include/spectrumkv"}:
+            problems.append(f"{relative}: {stem} may not include {target}")
+        if stem.startswith("transport/") and not (target.startswith("transport/") or target in ("error", "include/spectrumkv")):
+            problems.append(f"{relative}: transport/ never sees tensors, may not include {target}")
+        owners = ONLY_IN.get(target)
+        if owners is not None and stem not in owners | {target} and not stem.startswith("transport/"):
+            problems.append(f"{relative}: only {sorted(owners)} may include {target}")
+
+for line in problems:
+    print(line)
+print(f"{checked} files checked, {len(problems)} breaks of the include law")
+sys.exit(1 if problems or checked < 20 else 0)

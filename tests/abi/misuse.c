@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Misuse from C: every wrong call gives its status and a message, writes no output and crashes nothing. */
+#include <spectrumkv.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int failures = 0;
+
+#define EXPECT(wanted, call)                                                                     \
+  do {                                                                                           \
+    skv_error e;                                                                                 \
+    skv_error* err = &e;                                                                         \
+    skv_status got;                                                                              \
+    memset(&e, 0x5A, sizeof e);                                                                  \
+    got = (call);                                                                                \
+    if (got != (wanted) || e.status != got || ((wanted) < 0 && e.message[0] == 0)) {             \
+      printf("line %d: got %s \"%.240s\", wanted %s\n", __LINE__, skv_status_name(got), e.message, \
+             skv_status_name(wanted));                                                           \
+      failures++;                                                                                \
+    }                                                                                            \
+  } while (0)
+
+enum { TOKENS = 96, HEADS = 2, DIM = 64 };
+typedef uint16_t half_cache[TOKENS][HEADS][DIM];
+static half_cache k, v, k2, v2;
+
+static skv_cache* view(uint16_t* kp, uint16_t* vp, int tokens) {
+  skv_error e;
+  skv_cache* c = NULL;
+  if (skv_cache_create(1, &c, &e) || skv_cache_set_tokens(c, SKV_ALL, 0, tokens, &e) ||
+      skv_cache_set_layer(c, 0, HEADS, DIM, DIM, SKV_F16, &e) ||
+      skv_cache_set_plane(c, 0, SKV_K, kp, sizeof k, 0, HEADS * DIM * 2, DIM * 2, 2, &e) ||
+      skv_cache_set_plane(c, 0, SKV_V, vp, sizeof v, 0, HEADS * DIM * 2, DIM * 2, 2, &e)) {
+    printf("view: %s\n", e.message);
+    exit(2);
+  }
+  return c;
+}
+
+int main(void) {
+  skv_engine* engine = NULL;
+  skv_plan* plan = NULL;
+  skv_payload *payload = NULL, *other = NULL;
+  skv_scores* scores = NULL;
+  skv_cache *from, *to, *empty = NULL;
+  const void* data = NULL;
+  size_t size = 0;
+  uint64_t bytes = 0;
+  int64_t fact = 0;
+  char line[128];
+  uint8_t tiers[TOKENS], finger[32], request[16];
+  float weights[TOKENS];
+  skv_receipt receipt;
+  unsigned char* copy;
+  int i;
+
+  for (i = 0; i < TOKENS * HEADS * DIM; i++) {
+    (&k[0][0][0])[i] = (uint16_t)(0x3000 + (i * 37) % 2048);
+    (&v[0][0][0])[i] = (uint16_t)(0xB000 + (i * 53) % 2048);
+  }
+
+  /* Every status has a name of its own; unknown ones do not. */
+  for (i = -200; i <= 1; i++) {
+    const char* name = skv_status_name(i);
+    if (strcmp(name, "SKV_UNKNOWN") != 0 && strncmp(name, "SKV_", 4) != 0) failures++;
+  }
+  if (strcmp(skv_status_name(SKV_E_BUDGET), "SKV_E_BUDGET") != 0 || strcmp(skv_status_name(-9999), "SKV_UNKNOWN") != 0) failures++;
+  if (skv_abi_version() != SKV_ABI_VERSION || skv_wire_version() != SKV_WIRE_MAJOR * 256 + SKV_WIRE_MINOR) failures++;
+
+  EXPECT(SKV_E_NULL, skv_engine_create(SKV_DEVICE_CPU, NULL, err));
+  EXPECT(SKV_E_RANGE, skv_engine_create(-7, &engine, err));
+  EXPECT(SKV_E_UNAVAILABLE, skv_engine_create(0, &engine, err));
+  if (engine != NULL) failures++; /* outputs are written on success only */
+  EXPECT(SKV_OK, skv_engine_create(SKV_DEVICE_CPU, &engine, err));
+  EXPECT(SKV_E_KEY, skv_engine_set(engine, 99, 1, err));
+  EXPECT(SKV_E_RANGE, skv_engine_set(engine, SKV_ENGINE_THREADS, 1000, err));
+  EXPECT(SKV_E_TOO_SMALL, skv_engine_describe(engine, line, 3, err));
+  EXPECT(SKV_E_ARGUMENT, skv_engine_set((skv_engine*)&k, SKV_ENGINE_THREADS, 1, err));
+  if (skv_engine_create(SKV_DEVICE_CPU, NULL, NULL) != SKV_E_NULL) failures++; /* the error is nullable */
+
+  from = view(&k[0][0][0], &v[0][0][0], TOKENS);
+  to = view(&k2[0][0][0], &v2[0][0][0], TOKENS);
+  EXPECT(SKV_E_RANGE, skv_cache_create(0, &empty, err));
+  EXPECT(SKV_OK, skv_cache_create(1, &empty, err));
+  EXPECT(SKV_E_EMPTY, skv_cache_check(empty, err));
+  EXPECT(SKV_E_EMPTY, skv_cache_set_tokens(empty, 0, 0, 0, err));
+  EXPECT(SKV_E_RANGE, skv_cache_set_tokens(empty, 1, 0, 5, err));
+  EXPECT(SKV_E_GEOMETRY, skv_cache_set_layer(empty, 0, 2, 63, 64, SKV_F16, err));
+  EXPECT(SKV_E_DTYPE, skv_cache_set_layer(empty, 0, 2, 64, 64, 17, err));
+  EXPECT(SKV_E_NULL, skv_cache_set_plane(empty, 0, SKV_K, NULL, 10, 0, 1, 1, 1, err));
+  EXPECT(SKV_E_STRIDE, skv_cache_set_plane(to, 0, SKV_K, k2, sizeof k2, 0, -2, 2, 2, err));
+
+  EXPECT(SKV_OK, skv_plan_create(engine, &plan, err));
+  EXPECT(SKV_E_STATE, skv_plan_bytes(plan, &bytes, err));
+  EXPECT(SKV_E_STATE, skv_encode(engine, from, plan, NULL, &payload, err));
+  EXPECT(SKV_E_STATE, skv_plan_solve(plan, from, NULL, err)); /* no budget yet */
+  EXPECT(SKV_E_RANGE, skv_plan_set_budget(plan, -0.5, err));
+  EXPECT(SKV_E_KEY, skv_plan_set_strategy(plan, "magic", err));
+  EXPECT(SKV_E_KEY, skv_plan_set(plan, 77, 1, err));
+  EXPECT(SKV_E_RANGE, skv_plan_set(plan, SKV_PLAN_CHUNK, 33, err));
+  EXPECT(SKV_OK, skv_plan_set_budget(plan, 0.01, err));
+  EXPECT(SKV_E_BUDGET, skv_plan_solve(plan, from, NULL, err));
+  EXPECT(SKV_OK, skv_plan_set_budget(plan, 0.5, err));
+  EXPECT(SKV_E_EMPTY, skv_plan_solve(plan, empty, NULL, err));
+  EXPECT(SKV_OK, skv_plan_solve(plan, from, NULL, err));
+  EXPECT(SKV_E_RANGE, skv_plan_get_tiers(plan, 0, SKV_K, tiers, TOKENS - 1, err));
+  EXPECT(SKV_E_RANGE, skv_plan_get_tiers(plan, 1, SKV_K, tiers, TOKENS, err));
+  EXPECT(SKV_OK, skv_plan_get_tiers(plan, 0, SKV_K, tiers, TOKENS, err));
+  tiers[9] = SKV_TIER_DROP;
+  EXPECT(SKV_E_PERMITTED, skv_plan_set_tiers(plan, 0, SKV_K, tiers, TOKENS, err));
+  tiers[9] = 6;
+  EXPECT(SKV_E_RANGE, skv_plan_set_tiers(plan, 0, SKV_K, tiers, TOKENS, err));
+
+  EXPECT(SKV_OK, skv_scores_create(&scores, err));
+  weights[0] = -1;
+  EXPECT(SKV_E_NON_FINITE, skv_scores_set_weights(scores, 0, SKV_K, weights, 1, err));
+  EXPECT(SKV_E_STATE, skv_scores_get(scores, 0, SKV_K, weights, TOKENS, err));
+  EXPECT(SKV_E_NULL, skv_scores_set_queries(scores, 0, NULL, 0, SKV_F32, 1, 2, 0, 0, 4, 0, 0, err));
+
+  EXPECT(SKV_OK, skv_plan_bytes(plan, &bytes, err));
+  EXPECT(SKV_E_TOO_SMALL, skv_encode_into(engine, from, plan, NULL, k2, 100, &payload, err));
+  EXPECT(SKV_E_ARGUMENT, skv_encode(engine, from, plan, &bytes, &payload, err)); /* a stream on a CPU engine */
+  v[50][1][3] = 0x7C00; /* Inf */
+  EXPECT(SKV_E_NON_FINITE, skv_encode(engine, from, plan, NULL, &payload, err));
+  v[50][1][3] = 0x7E01; /* NaN */
+  EXPECT(SKV_E_NON_FINITE, skv_encode(engine, from, plan, NULL, &payload, err));
+  v[50][1][3] = 0x3000;
+  k[51][0][5] = 0xFC00; /* -Inf */
+  EXPECT(SKV_E_NON_FINITE, skv_encode(engine, from, plan, NULL, &payload, err));
+  k[51][0][5] = 0x3000;
+  if (payload != NULL) failures++;
+  EXPECT(SKV_OK, skv_encode(engine, from, plan, NULL, &payload, err));
+  EXPECT(SKV_OK, skv_payload_data(payload, &data, &size, err));
+  if (size != bytes) failures++;
+  EXPECT(SKV_E_KEY, skv_payload_get(payload, SKV_ALL, 99, &fact, err));
+  EXPECT(SKV_E_RANGE, skv_payload_get(payload, 4, SKV_PAYLOAD_TOKENS, &fact, err));
+  receipt.struct_size = 3;
+  EXPECT(SKV_E_ARGUMENT, skv_payload_receipt(payload, &receipt, err));
+
+  /* A damaged payload, one of another model, another request, another geometry: nothing is written. */
+  copy = (unsigned char*)malloc(size);
+  if (copy == NULL) return 2;
+  memcpy(copy, data, size);
+  EXPECT(SKV_E_TRUNCATED, skv_payload_open(copy, size - 1, &other, err));
+  copy[size - 20] ^= 1;
+  EXPECT(SKV_OK, skv_payload_open(copy, size, &other, err));
+  EXPECT(SKV_E_CHECKSUM, skv_payload_verify(other, err));
+  EXPECT(SKV_E_CHECKSUM, skv_decode(engine, other, to, NULL, err));
+  skv_payload_destroy(other);
+  other = NULL;
+  memset(finger, 7, sizeof finger);
+  memset(request, 9, sizeof request);
+  EXPECT(SKV_OK, skv_cache_set_identity(to, finger, NULL, err));
+  EXPECT(SKV_E_MODEL, skv_decode(engine, payload, to, NULL, err));
+  EXPECT(SKV_OK, skv_cache_set_identity(to, NULL, request, err));
+  EXPECT(SKV_E_REQUEST, skv_decode(engine, payload, to, NULL, err));
+  EXPECT(SKV_OK, skv_cache_set_identity(to, NULL, NULL, err));
+  EXPECT(SKV_OK, skv_cache_set_tokens(to, 0, 0, TOKENS - 1, err));
+  EXPECT(SKV_E_LAYOUT, skv_decode(engine, payload, to, NULL, err));
+  EXPECT(SKV_E_LAYOUT, skv_encode(engine, to, plan, NULL, &other, err));
+  EXPECT(SKV_OK, skv_cache_set_tokens(to, 0, 0, TOKENS, err));
+  EXPECT(SKV_OK, skv_cache_set_plane(to, 0, SKV_V, k2, sizeof k2, 0, HEADS * DIM * 2, DIM * 2, 2, err));
+  EXPECT(SKV_E_OVERLAP, skv_decode(engine, payload, to, NULL, err));
+  EXPECT(SKV_OK, skv_cache_set_plane(to, 0, SKV_V, v2, sizeof v2 - 2, 0, HEADS * DIM * 2, DIM * 2, 2, err));
+  EXPECT(SKV_E_STRIDE, skv_decode(engine, payload, to, NULL, err));
+  for (i = 0; i < TOKENS * HEADS * DIM; i++) {
+    if ((&k2[0][0][0])[i] != 0 || (&v2[0][0][0])[i] != 0) {
+      printf("element %d was written by a refused call\n", i);
+      failures++;
+      break;
+    }
+  }
+  EXPECT(SKV_OK, skv_cache_set_plane(to, 0, SKV_V, v2, sizeof v2, 0, HEADS * DIM * 2, DIM * 2, 2, err));
+  EXPECT(SKV_OK, skv_decode(engine, payload, to, NULL, err));
+
+  /* Any destruction order, and NULL. */
+  skv_engine_destroy(engine);
+  EXPECT(SKV_OK, skv_plan_solve(plan, from, NULL, err)); /* the plan keeps its engine's device alive */
+  skv_cache_destroy(from);
+  skv_plan_destroy(plan);
+  skv_scores_destroy(scores);
+  skv_payload_destroy(payload);
+  skv_cache_destroy(to);
+  skv_cache_destroy(empty);
+  skv_engine_destroy(NULL);
+  skv_cache_destroy(NULL);
+  skv_scores_destroy(NULL);
+  skv_plan_destroy(NULL);
+  skv_payload_destroy(NULL);
+  skv_endpoint_destroy(NULL);
+  skv_conn_destroy(NULL);
+  EXPECT(SKV_OK, skv_request_destroy(NULL, err));
+  free(copy);
+  printf("%d unexpected results\n", failures);
+  return failures == 0 ? 0 : 1;
+}
