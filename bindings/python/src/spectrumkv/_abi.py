@@ -231,8 +231,8 @@ SONAME: Final = f"libspectrumkv.so.{ABI_VERSION}"
 def candidates() -> Iterator[str]:
     """Where the library is looked for, in order.
 
-    ``SPECTRUMKV_LIBRARY`` (then nothing else), the package's own folder (wheels), ``build/*/`` of a source checkout
-    (newest first), and the loader's path under the SONAME.
+    ``SPECTRUMKV_LIBRARY`` (then nothing else), the package's own folder (wheels), ``build/release`` and ``build/dev``
+    of a source checkout, and the loader's path under the SONAME.
     """
     explicit = os.environ.get("SPECTRUMKV_LIBRARY")
     if explicit:
@@ -244,9 +244,10 @@ def candidates() -> Iterator[str]:
             yield str(package / name)
     checkout = package.parents[3] if len(package.parents) > 3 else package
     if (checkout / "include" / "spectrumkv.h").is_file():
-        built = checkout.glob("build/*/libspectrumkv.so")
-        for path in sorted(built, key=lambda p: p.stat().st_mtime, reverse=True):
-            yield str(path)
+        for folder in ("release", "dev"):  # never a sanitizer's build: loading one into Python ends the process
+            path = checkout / "build" / folder / "libspectrumkv.so"
+            if path.is_file():
+                yield str(path)
     yield SONAME
 
 
