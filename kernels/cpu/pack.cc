@@ -17,9 +17,6 @@ namespace skv::kernels::HWY_NAMESPACE {
 #if SKV_SIMD
 namespace {
 
-constexpr int32_t kBatch = 16;
-constexpr int32_t kBatchFloats = kMaxDim;  // 16 KiB: half of L1; a batch of 16 rows up to dim 256
-
 // Adding this to |v| < 2^22 rounds v to an integer, ties to even, kept in the low bits of the sum.
 constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23
 constexpr int32_t kMagicBits = 0x4B400000;
@@ -28,13 +25,17 @@ constexpr int32_t kMagicBits = 0x4B400000;
 // its relative error of 2^-11 cannot make 127 round to 128, and the clamp changes nothing.
 constexpr float kSmallestNormalF16 = 6.103515625e-5F;  // 2^-14
 
-// Where one row of one head goes.
-struct Item {
-  std::byte* scale;
-  std::byte* body;  // two or nibble
-  std::byte* plane2;
-  std::byte* plane3;
-  uint8_t tier;
+// Where the rows of a batch go, and their scales.
+struct Target {
+  std::byte* scale_to[kBatch];
+  std::byte* body[kBatch];  // two or nibble
+  std::byte* plane2[kBatch];
+  std::byte* plane3[kBatch];
+  uint8_t tier[kBatch];
+  HWY_ALIGN float limit[kBatch];
+  HWY_ALIGN float scale[kBatch];
+  HWY_ALIGN float inverse[kBatch];
+  HWY_ALIGN uint16_t scale16[kBatch];
 };
 
 // Codes of the lanes of y: the low byte of each lane is u.
@@ -54,12 +55,6 @@ HWY_INLINE void store_bytes(D, hn::VFromD<hn::RebindToSigned<D>> v, std::byte* t
   const hn::RebindToUnsigned<D> du;
   const hn::Rebind<uint8_t, D> d8;
   hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, v)), d8, reinterpret_cast<uint8_t*>(to));
-}
-
-// Last start of a vector in [0, n).
-template <class D>
-HWY_INLINE int32_t within(int32_t at, int32_t n) {
-  return at + lanes<D>() <= n ? at : n - lanes<D>();
 }
 
 template <class D, bool kClamp>
@@ -115,52 +110,54 @@ HWY_INLINE void paper_nibbles(const float* y, float inverse, int32_t dim, std::b
 }
 
 template <class D, bool kClamp>
-HWY_INLINE void emit_codes(const float* y, float inverse, int32_t dim, const Item& item) {
-  if (item.tier == 1) {
-    plane<D, kClamp, 6>(y, inverse, dim, item.body);
+HWY_INLINE void emit_codes(const float* y, int32_t dim, const Target& to, int32_t i) {
+  if (to.tier[i] == 1) {
+    plane<D, kClamp, 6>(y, to.inverse[i], dim, to.body[i]);
     return;
   }
-  nibbles<D, kClamp>(y, inverse, dim, item.body);
-  if (item.tier >= 3) plane<D, kClamp, 2>(y, inverse, dim, item.plane2);
-  if (item.tier == 4) plane<D, kClamp, 0>(y, inverse, dim, item.plane3);
+  nibbles<D, kClamp>(y, to.inverse[i], dim, to.body[i]);
+  if (to.tier[i] >= 3) plane<D, kClamp, 2>(y, to.inverse[i], dim, to.plane2[i]);
+  if (to.tier[i] == 4) plane<D, kClamp, 0>(y, to.inverse[i], dim, to.plane3[i]);
 }
 
-template <class D>
-void emit(const float* y, float scale, float inverse, int32_t dim, int32_t code, const Item& item) {
-  if (code == tiers::kCodePaper && item.tier == 2) {
-    paper_nibbles<D>(y, inverse, dim, item.body);
-  } else if (scale >= kSmallestNormalF16) {
-    emit_codes<D, false>(y, inverse, dim, item);
-  } else {
-    emit_codes<D, true>(y, inverse, dim, item);
+// Scales and codes of a batch. kDim 0: known at run time only.
+template <class D, int32_t kDim>
+void emit(const Batch& batch, int32_t code, const Target& to) {
+  const int32_t dim = kDim == 0 ? batch.dim : kDim;
+  const float* y = batch.y;
+  for (int32_t i = 0; i < batch.count; ++i, y += dim) {
+    hwy::CopyBytes<2>(to.scale16 + i, to.scale_to[i]);
+    if (HWY_UNLIKELY(code == tiers::kCodePaper && to.tier[i] == 2)) {
+      paper_nibbles<D>(y, to.inverse[i], dim, to.body[i]);
+    } else if (HWY_LIKELY(to.scale[i] >= kSmallestNormalF16)) {
+      emit_codes<D, false>(y, dim, to, i);
+    } else {
+      emit_codes<D, true>(y, dim, to, i);
+    }
   }
 }
-using Emit = void (*)(const float* y, float scale, float inverse, int32_t dim, int32_t code, const Item& item);
+using Emit = void (*)(const Batch& batch, int32_t code, const Target& to);
 
 // The shortest vector loop is over a quarter of the channels.
 HWY_INLINE Emit emit_for(int32_t dim) {
-  if (dim / 4 >= 16 && kWide >= 16) return &emit<Wide>;
-  if (dim / 4 >= 8 && kWide >= 8) return &emit<Eight>;
-  return dim / 4 >= 4 ? &emit<Four> : nullptr;
+  if (dim == 64) return &emit<Wide, 64>;
+  if (dim == 128) return &emit<Wide, 128>;
+  if (dim / 4 >= 16 && kWide >= 16) return &emit<Wide, 0>;
+  if (dim / 4 >= 8 && kWide >= 8) return &emit<Eight, 0>;
+  return dim / 4 >= 4 ? &emit<Four, 0> : nullptr;
 }
 
 struct Packer {
   const PackChunk& chunk;
   const Places places;
   const Affine affine;
-  const TransformRow transform;
+  const TransformRows transform;
   const Emit put;
   const int32_t dim;
-  const int32_t capacity;
-  int32_t count = 0;
   bool failed = false;  // something is not finite: the reference tells what
-  Item items[kBatch];
-  HWY_ALIGN float largest[kBatch];
-  HWY_ALIGN float limit[kBatch];
-  HWY_ALIGN float scale[kBatch];
-  HWY_ALIGN float inverse[kBatch];
-  HWY_ALIGN uint16_t scale16[kBatch];
-  HWY_ALIGN float y[kBatchFloats];
+  Batch batch;
+  const int32_t capacity;
+  Target target;
 
   explicit Packer(const PackChunk& work)
       : chunk(work),
@@ -169,64 +166,78 @@ struct Packer {
         transform(transform_for(work.rows, work.transform.hadamard, affine.any)),
         put(emit_for(work.rows.dim)),
         dim(work.rows.dim),
-        capacity(HWY_MIN(kBatch, kBatchFloats / work.rows.dim)) {}
+        batch(affine, dim),
+        capacity(batch.capacity()) {}
 
-  void add(const std::byte* x, int32_t token, int32_t head);
+  void heads(int32_t token, int32_t first, int32_t count, const std::byte* x, int64_t x_step);
   void flush();
-  void raw_row(const std::byte* x, int32_t token, int32_t head);
+  void raw_row(const std::byte* x, std::byte* to);
 };
 
-void Packer::add(const std::byte* x, int32_t token, int32_t head) {
+// Heads [first, first + count) of one token.
+void Packer::heads(int32_t token, int32_t first, int32_t count, const std::byte* x, int64_t x_step) {
   const uint8_t tier = chunk.tiers[token];
-  const int64_t heads = chunk.rows.heads;
-  const auto group = [heads, head](uint16_t row) HWY_ATTR { return row * heads + head; };
-  Item& item = items[count];
-  item.tier = tier;
-  item.scale = chunk.to.scales + group(places.scale[token]) * 2;
-  item.body = tier == 1 ? chunk.to.two + group(places.body[token]) * (dim / 4)
-                        : chunk.to.nibble + group(places.body[token]) * (dim / 2);
-  if (tier >= 3) item.plane2 = chunk.to.plane2 + group(places.plane2[token]) * (dim / 4);
-  if (tier == 4) item.plane3 = chunk.to.plane3 + group(places.plane3[token]) * (dim / 4);
-  largest[count] = tiers::float_of(
-      transform(x, affine.add_of(head), affine.mul_of(head), dim, y + static_cast<int64_t>(count) * dim));
-  limit[count] = tiers::q_max(chunk.code, tier);
-  if (++count == capacity) flush();
+  const auto row_of = [this, first](uint16_t row)
+                          HWY_ATTR { return static_cast<int64_t>(row) * chunk.rows.heads + first; };
+  if (HWY_UNLIKELY(!tiers::is_quantized(tier))) {
+    if (tier == tiers::kDrop) return;
+    const int64_t raw_step = static_cast<int64_t>(dim) * tiers::element_bytes(chunk.raw_dtype);
+    std::byte* to = chunk.to.raw + row_of(places.body[token]) * raw_step;
+    for (int32_t h = 0; h < count; ++h) raw_row(x + h * x_step, to + h * raw_step);
+    return;
+  }
+  const int64_t plane_step = dim / 4;
+  const int64_t body_step = tier == 1 ? plane_step : dim / 2;
+  std::byte* body = (tier == 1 ? chunk.to.two : chunk.to.nibble) + row_of(places.body[token]) * body_step;
+  std::byte* scale = chunk.to.scales + row_of(places.scale[token]) * 2;
+  std::byte* plane2 = tier >= 3 ? chunk.to.plane2 + row_of(places.plane2[token]) * plane_step : body;
+  std::byte* plane3 = tier == 4 ? chunk.to.plane3 + row_of(places.plane3[token]) * plane_step : body;
+  const float limit = tiers::q_max(chunk.code, tier);
+  for (int32_t h = 0; h < count; ++h) {
+    const int32_t i = batch.count;
+    batch.x[i] = x + h * x_step;
+    batch.head[i] = first + h;
+    target.tier[i] = tier;
+    target.limit[i] = limit;
+    target.scale_to[i] = scale + h * 2;
+    target.body[i] = body + h * body_step;
+    target.plane2[i] = plane2 + h * plane_step;
+    target.plane3[i] = plane3 + h * plane_step;
+    if (++batch.count == capacity) flush();
+  }
 }
 
 void Packer::flush() {
+  if (batch.count == 0) return;
   const Eight d;
   const hn::Rebind<hwy::float16_t, Eight> d16;
-  for (int32_t i = count; i < kBatch; ++i) {
-    largest[i] = 0.0F;
-    limit[i] = 1.0F;
+  transform(batch);
+  for (int32_t i = batch.count; i < kBatch; ++i) {
+    batch.largest[i] = 0.0F;
+    target.limit[i] = 1.0F;
   }
   const auto zero = hn::Zero(d);
   auto fine = hn::Eq(zero, zero);
-  for (int32_t i = 0; i < count; i += lanes<Eight>()) {
-    const auto absmax = hn::Load(d, largest + i);
-    const auto stored = hn::DemoteTo(d16, hn::Div(absmax, hn::Load(d, limit + i)));
+  for (int32_t i = 0; i < batch.count; i += lanes<Eight>()) {
+    const auto absmax = hn::Load(d, batch.largest + i);
+    const auto stored = hn::DemoteTo(d16, hn::Div(absmax, hn::Load(d, target.limit + i)));
     const auto s = hn::PromoteTo(d, stored);
     fine = hn::And(fine, hn::Eq(hn::Sub(s, s), zero));  // s is not finite when absmax is not
-    hn::Store(stored, d16, reinterpret_cast<hwy::float16_t*>(scale16 + i));
-    hn::Store(s, d, scale + i);
-    hn::Store(hn::IfThenElseZero(hn::Gt(s, zero), hn::Div(hn::Set(d, 1.0F), s)), d, inverse + i);
+    hn::Store(stored, d16, reinterpret_cast<hwy::float16_t*>(target.scale16 + i));
+    hn::Store(s, d, target.scale + i);
+    hn::Store(hn::IfThenElseZero(hn::Gt(s, zero), hn::Div(hn::Set(d, 1.0F), s)), d, target.inverse + i);
   }
-  if (!hn::AllTrue(d, fine)) {
-    failed = true;
+  if (hn::AllTrue(d, fine)) {
+    put(batch, chunk.code, target);
   } else {
-    for (int32_t i = 0; i < count; ++i) {
-      hwy::CopyBytes<2>(scale16 + i, items[i].scale);
-      put(y + static_cast<int64_t>(i) * dim, scale[i], inverse[i], dim, chunk.code, items[i]);
-    }
+    failed = true;
   }
-  count = 0;
+  batch.count = 0;
 }
 
-void Packer::raw_row(const std::byte* x, int32_t token, int32_t head) {
-  const int32_t raw_bytes = tiers::element_bytes(chunk.raw_dtype);
-  std::byte* to = chunk.to.raw + (static_cast<int64_t>(places.body[token]) * chunk.rows.heads + head) * dim * raw_bytes;
+void Packer::raw_row(const std::byte* x, std::byte* to) {
   if (chunk.raw_dtype == chunk.rows.dtype) {
-    std::memcpy(to, x, static_cast<size_t>(dim) * static_cast<size_t>(raw_bytes));
+    std::memcpy(to, x, static_cast<size_t>(dim) * static_cast<size_t>(tiers::element_bytes(chunk.raw_dtype)));
     return;
   }
   for (int32_t c = 0; c < dim; ++c, to += 2) {  // the source is f32
@@ -246,26 +257,24 @@ Verdict pack(const PackChunk& chunk) {
   const Rows& rows = chunk.rows;
   Packer packer(chunk);
   if (packer.transform == nullptr || packer.put == nullptr) return scalar::pack(chunk);
-  const bool direct = contiguous(rows);
-  const int32_t run = direct ? 1 : tile_tokens(rows);
-  const int64_t row_bytes = static_cast<int64_t>(rows.dim) * tiers::element_bytes(rows.dtype);
-  HWY_ALIGN std::byte tile[kTileBytes];
-  for (int32_t first = 0; first < rows.tokens; first += run) {
-    const int32_t end = HWY_MIN(rows.tokens, first + run);
-    for (int32_t h = 0; h < rows.heads; ++h) {
-      if (!direct) gather_tile(rows, first, end - first, h, tile);
-      for (int32_t t = first; t < end; ++t) {
-        const uint8_t tier = chunk.tiers[t];
-        const std::byte* x = direct ? element(rows, t, h, 0) : tile + (t - first) * row_bytes;
-        if (tiers::is_quantized(tier)) {
-          packer.add(x, t, h);
-        } else if (tier == tiers::kRaw) {
-          packer.raw_row(x, t, h);
-        }
+  if (contiguous(rows)) {
+    for (int32_t t = 0; t < rows.tokens; ++t) {
+      packer.heads(t, 0, rows.heads, element(rows, t, 0, 0), rows.stride_head);
+    }
+    packer.flush();
+  } else {
+    const int32_t run = tile_tokens(rows);
+    const int64_t row_bytes = static_cast<int64_t>(rows.dim) * tiers::element_bytes(rows.dtype);
+    HWY_ALIGN std::byte tile[kTileBytes];
+    for (int32_t first = 0; first < rows.tokens; first += run) {
+      const int32_t count = HWY_MIN(run, rows.tokens - first);
+      for (int32_t h = 0; h < rows.heads; ++h) {
+        gather_tile(rows, first, count, h, tile);
+        for (int32_t t = 0; t < count; ++t) packer.heads(first + t, h, 1, tile + t * row_bytes, row_bytes);
+        packer.flush();  // before the tile goes
       }
     }
   }
-  packer.flush();
   return packer.failed ? scalar::pack(chunk) : Verdict{};
 }
 

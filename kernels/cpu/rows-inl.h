@@ -28,7 +28,7 @@ HWY_INLINE constexpr int32_t lanes() {
   return static_cast<int32_t>(hn::MaxLanes(D()));
 }
 
-// Element types: loads are exact; stores take finite values only and round to nearest even, f16 saturating.
+// Element types: loads are exact; stores take finite values only and round to nearest even.
 struct F16 {
   static constexpr int32_t kDtype = tiers::kF16;
   static constexpr int32_t kBytes = 2;
@@ -40,9 +40,15 @@ struct F16 {
   template <class D>
   static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
     const hn::Rebind<hwy::float16_t, D> d16;
-    const auto limit = hn::Set(d, tiers::kF16Max);
-    v = hn::Max(hn::Min(v, limit), hn::Neg(limit));
     hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(to));
+  }
+};
+// For values that may be beyond it.
+struct F16Saturating : F16 {
+  template <class D>
+  static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
+    const auto limit = hn::Set(d, tiers::kF16Max);
+    F16::store(d, hn::Max(hn::Min(v, limit), hn::Neg(limit)), to);
   }
 };
 
@@ -79,6 +85,12 @@ struct F32 {
     hn::StoreU(v, d, reinterpret_cast<float*>(to));
   }
 };
+
+// First channel of the vector that starts at `at` of n: the last one is moved back to end at n.
+template <class D>
+HWY_INLINE int32_t within(int32_t at, int32_t n) {
+  return at + lanes<D>() <= n ? at : n - lanes<D>();
+}
 
 // Rows with a channel stride are copied through a tile of one head: [token][dim] elements. As many tokens as fit, up to
 // 32 (a cache line of 16-bit elements when tokens are neighbours), so that a line is used whole when it is in L1.

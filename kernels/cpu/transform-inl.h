@@ -27,59 +27,6 @@ HWY_INLINE void butterfly(V* y) {
   }
 }
 
-// x to y[dim]; returns the bits of max |y| (integer maximum: NaN > Inf > finite). Blocks of dim/n channels that are no
-// multiple of the vector end with one that overlaps the last but one: it writes the same values again.
-template <class D, class E, int kN, bool kAffine>
-uint32_t transform_row(const std::byte* x, const float* mean, const float* recip, int32_t dim, float* y) {
-  const D d;
-  const hn::RebindToSigned<D> di;
-  constexpr int32_t kLanes = lanes<D>();
-  const int32_t block = dim / kN;
-  auto largest = hn::Zero(di);
-  for (int32_t at = 0; at < block; at += kLanes) {
-    const int32_t i = at + kLanes <= block ? at : block - kLanes;
-    hn::VFromD<D> v[kN];
-    for (int k = 0; k < kN; ++k) {
-      const int32_t c = i + k * block;
-      v[k] = E::load(d, x + static_cast<int64_t>(c) * E::kBytes);
-      if (kAffine) v[k] = hn::Mul(hn::Sub(v[k], hn::LoadU(d, mean + c)), hn::LoadU(d, recip + c));
-    }
-    butterfly<kN>(v);
-    for (int k = 0; k < kN; ++k) {
-      hn::StoreU(v[k], d, y + i + k * block);
-      largest = hn::Max(largest, hn::BitCast(di, hn::Abs(v[k])));
-    }
-  }
-  return static_cast<uint32_t>(hn::GetLane(hn::MaxOfLanes(di, largest)));
-}
-
-using TransformRow = uint32_t (*)(const std::byte* x, const float* mean, const float* recip, int32_t dim, float* y);
-
-template <class D, class E, int kN>
-HWY_INLINE TransformRow transform_of(bool affine) {
-  return affine ? &transform_row<D, E, kN, true> : &transform_row<D, E, kN, false>;
-}
-template <class D, class E>
-HWY_INLINE TransformRow transform_of(int32_t hadamard, bool affine) {
-  return hadamard == 0   ? transform_of<D, E, 1>(affine)
-         : hadamard == 8 ? transform_of<D, E, 8>(affine)
-                         : transform_of<D, E, 16>(affine);
-}
-template <class D>
-HWY_INLINE TransformRow transform_of(int32_t dtype, int32_t hadamard, bool affine) {
-  return dtype == tiers::kF16    ? transform_of<D, F16>(hadamard, affine)
-         : dtype == tiers::kBF16 ? transform_of<D, BF16>(hadamard, affine)
-                                 : transform_of<D, F32>(hadamard, affine);
-}
-// The function for rows of this kind; null when their blocks are shorter than the shortest vector.
-HWY_INLINE TransformRow transform_for(const Rows& rows, int32_t hadamard, bool affine) {
-  const int32_t block = rows.dim / (hadamard == 0 ? 1 : hadamard);
-  if (block < 4) return nullptr;
-  if (block >= 16 && kWide >= 16) return transform_of<Wide>(rows.dtype, hadamard, affine);
-  if (block >= 8 && kWide >= 8) return transform_of<Eight>(rows.dtype, hadamard, affine);
-  return transform_of<Four>(rows.dtype, hadamard, affine);
-}
-
 // Vectors of an affine step per head; a missing one is replaced by one that changes nothing, not even the sign of zero.
 struct Affine {
   const float* add;
@@ -104,6 +51,83 @@ struct Affine {
   const float* add_of(int32_t head) const { return any ? add + head * add_stride : nullptr; }
   const float* mul_of(int32_t head) const { return any ? mul + head * mul_stride : nullptr; }
 };
+
+// Rows to transform, some at a time, so that a call and its constants are paid for once.
+constexpr int32_t kBatch = 16;
+constexpr int32_t kBatchFloats = kMaxDim;  // 16 KiB, half of L1: 16 rows up to dim 256
+struct Batch {
+  int32_t count = 0;
+  int32_t dim;
+  const Affine& affine;
+  const std::byte* x[kBatch];  // dim contiguous elements
+  int32_t head[kBatch];
+  HWY_ALIGN float largest[kBatch];  // step 7's A
+  HWY_ALIGN float y[kBatchFloats];  // [count][dim]
+
+  Batch(const Affine& with, int32_t of_dim) : dim(of_dim), affine(with) {}
+  int32_t capacity() const { return HWY_MIN(kBatch, kBatchFloats / dim); }
+};
+
+// Fills y and largest: integer maximum over |bits|, as NaN > Inf > finite. Blocks of dim/n channels that are no
+// multiple of the vector end with one that overlaps the last but one: it writes the same values again. kDim 0: known at
+// run time only.
+template <class D, class E, int kN, bool kAffine, int32_t kDim>
+void transform_rows(Batch& batch) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const int32_t dim = kDim == 0 ? batch.dim : kDim;
+  const int32_t block = dim / kN;
+  float* y = batch.y;
+  for (int32_t row = 0; row < batch.count; ++row, y += dim) {
+    const std::byte* x = batch.x[row];
+    const float* mean = kAffine ? batch.affine.add_of(batch.head[row]) : nullptr;
+    const float* recip = kAffine ? batch.affine.mul_of(batch.head[row]) : nullptr;
+    auto largest = hn::Zero(di);
+    for (int32_t at = 0; at < block; at += lanes<D>()) {
+      const int32_t i = within<D>(at, block);
+      hn::VFromD<D> v[kN];
+      for (int k = 0; k < kN; ++k) {
+        const int32_t c = i + k * block;
+        v[k] = E::load(d, x + static_cast<int64_t>(c) * E::kBytes);
+        if (kAffine) v[k] = hn::Mul(hn::Sub(v[k], hn::LoadU(d, mean + c)), hn::LoadU(d, recip + c));
+      }
+      butterfly<kN>(v);
+      for (int k = 0; k < kN; ++k) {
+        hn::StoreU(v[k], d, y + i + k * block);
+        largest = hn::Max(largest, hn::BitCast(di, hn::Abs(v[k])));
+      }
+    }
+    batch.largest[row] = tiers::float_of(static_cast<uint32_t>(hn::GetLane(hn::MaxOfLanes(di, largest))));
+  }
+}
+using TransformRows = void (*)(Batch& batch);
+
+template <class D, class E, int kN, int32_t kDim = 0>
+HWY_INLINE TransformRows transform_of(bool affine) {
+  return affine ? &transform_rows<D, E, kN, true, kDim> : &transform_rows<D, E, kN, false, kDim>;
+}
+template <class D, class E>
+HWY_INLINE TransformRows transform_of(int32_t hadamard, bool affine) {
+  return hadamard == 0   ? transform_of<D, E, 1>(affine)
+         : hadamard == 8 ? transform_of<D, E, 8>(affine)
+                         : transform_of<D, E, 16>(affine);
+}
+template <class E>
+HWY_INLINE TransformRows transform_of(int32_t dim, int32_t hadamard, bool affine) {
+  if (hadamard == 8 && dim == 64) return transform_of<Eight, E, 8, 64>(affine);
+  if (hadamard == 8 && dim == 128) return transform_of<Wide, E, 8, 128>(affine);
+  const int32_t block = dim / (hadamard == 0 ? 1 : hadamard);
+  if (block < 4) return nullptr;
+  if (block >= 16 && kWide >= 16) return transform_of<Wide, E>(hadamard, affine);
+  if (block >= 8 && kWide >= 8) return transform_of<Eight, E>(hadamard, affine);
+  return transform_of<Four, E>(hadamard, affine);
+}
+// The function for rows of this kind; null when their blocks are shorter than the shortest vector.
+HWY_INLINE TransformRows transform_for(const Rows& rows, int32_t hadamard, bool affine) {
+  return rows.dtype == tiers::kF16    ? transform_of<F16>(rows.dim, hadamard, affine)
+         : rows.dtype == tiers::kBF16 ? transform_of<BF16>(rows.dim, hadamard, affine)
+                                      : transform_of<F32>(rows.dim, hadamard, affine);
+}
 
 #endif  // SKV_SIMD
 }  // namespace skv::kernels::HWY_NAMESPACE

@@ -174,31 +174,37 @@ Verdict vectors(uint32_t transforms, int32_t counted, int32_t heads, int32_t dim
 
 Verdict absmax(const Rows& rows, const Transform& transform, float* out) {
   const Affine affine(transform.mean, 0.0F, transform.recip, rows.dim);
-  const TransformRow row = transform_for(rows, transform.hadamard, affine.any);
-  if (row == nullptr) return scalar::absmax(rows, transform, out);
-  const int32_t dim = rows.dim;
+  const TransformRows transform_rows = transform_for(rows, transform.hadamard, affine.any);
+  if (transform_rows == nullptr) return scalar::absmax(rows, transform, out);
+  Batch batch(affine, rows.dim);
+  const int32_t capacity = batch.capacity();
   const bool direct = contiguous(rows);
   const int32_t run = direct ? rows.tokens : tile_tokens(rows);
-  const int64_t row_bytes = static_cast<int64_t>(dim) * tiers::element_bytes(rows.dtype);
+  const int64_t row_bytes = static_cast<int64_t>(rows.dim) * tiers::element_bytes(rows.dtype);
   HWY_ALIGN std::byte tile[kTileBytes];
-  HWY_ALIGN float y[kMaxDim];
-  uint32_t largest = 0;
-  // Direct rows go token by token, tiles head by head.
+  bool fine = true;
+  // Direct rows go token by token, tiles head by head. A tile's rows must be done before the next one.
   for (int32_t first = 0; first < rows.tokens; first += run) {
     const int32_t count = HWY_MIN(run, rows.tokens - first);
     const int32_t items = count * rows.heads;
+    float* to[kBatch];
     for (int32_t i = 0; i < items; ++i) {
       const int32_t t = direct ? i / rows.heads : i % count;
       const int32_t h = direct ? i % rows.heads : i / count;
       if (!direct && t == 0) gather_tile(rows, first, count, h, tile);
-      const std::byte* x = direct ? element(rows, t, h, 0) : tile + t * row_bytes;
-      const uint32_t bits = row(x, affine.add_of(h), affine.mul_of(h), dim, y);
-      largest = HWY_MAX(largest, bits);
-      out[static_cast<int64_t>(first + t) * rows.heads + h] = tiers::float_of(bits);
+      batch.x[batch.count] = direct ? element(rows, t, h, 0) : tile + t * row_bytes;
+      batch.head[batch.count] = h;
+      to[batch.count] = out + static_cast<int64_t>(first + t) * rows.heads + h;
+      if (++batch.count < capacity && i + 1 < items && (direct || t + 1 < count)) continue;
+      transform_rows(batch);
+      for (int32_t j = 0; j < batch.count; ++j) {
+        *to[j] = batch.largest[j];
+        fine = fine && tiers::is_finite(batch.largest[j]);
+      }
+      batch.count = 0;
     }
   }
-  if (tiers::is_finite(tiers::float_of(largest))) return {};
-  return scalar::absmax(rows, transform, out);
+  return fine ? Verdict{} : scalar::absmax(rows, transform, out);
 }
 
 #endif  // SKV_SIMD
