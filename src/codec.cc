@@ -268,6 +268,7 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
   const uint64_t start = now_ns();
   cache.check();
   std::vector<SegmentShape> shapes;
+  shapes.reserve(static_cast<size_t>(cache.layer_count()));
   for (int32_t l = 0; l < cache.layer_count(); ++l) shapes.push_back(shape_of(cache, l));
   plan.adopt(std::move(shapes));
   plan.fingerprint = cache.fingerprint();
@@ -276,23 +277,20 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
   plan.scored = SKV_SCORED_NONE;
   plan.score_ns = 0;
   std::vector<LayerCosts> costs;
+  uint64_t scored_here = 0;
   if (plan.needs_costs()) {
     Scores own;
     if (scores == nullptr) {
       score(engine, cache, own);
       scores = &own;
+      scored_here = own.score_ns();
     }
     costs = row_costs(engine, cache, plan, *scores);
     plan.scored = scores->scored();
     plan.score_ns = scores->score_ns();
-    if (scores == &own) {
-      plan.solve(costs);
-      plan.plan_ns = now_ns() - start - plan.score_ns;
-      return;
-    }
   }
   plan.solve(costs);
-  plan.plan_ns = now_ns() - start;
+  plan.plan_ns = now_ns() - start - scored_here;
 }
 
 // ------------------------------------------------------------------------------------------------ encoding
