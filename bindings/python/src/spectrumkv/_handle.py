@@ -13,7 +13,7 @@ from spectrumkv.constants import Status
 from spectrumkv.errors import StateError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Owned:

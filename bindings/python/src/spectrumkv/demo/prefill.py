@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prefill process: evaluates the text, encodes its cache in every arm, sends it, and collects what came of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectrumkv.cache import Cache
+from spectrumkv.demo import text
+from spectrumkv.demo.arms import Arm, arms, solve
+from spectrumkv.demo.peer import Child, PeerError
+from spectrumkv.demo.report import Run, Sample
+from spectrumkv.demo.steps import Steps
+from spectrumkv.engine import Engine
+from spectrumkv.errors import TransportError
+from spectrumkv.llamacpp import LlamaContext, hash_tokens
+from spectrumkv.models import fetch, full_precision
+from spectrumkv.payload import Receipt
+from spectrumkv.plan import Scores
+from spectrumkv.transport import Conn, Endpoint
+
+CONTINUATION: Final = 256
+"""Tokens teacher-forced after the prompt."""
+_CONTEXT_STEP: Final = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for. Timeouts are seconds."""
+
+    tokens: int
+    windows: int
+    budgets: tuple[float, ...]
+    queries: int
+    generate: int
+    threads: int
+    weights: str
+    model: Path | None
+    text: Path | None
+    out: Path
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """One stretch of text, evaluated: its cache and what follows from it."""
+
+    number: int
+    prompt: list[int]
+    forced: list[int]  # CONTINUATION tokens to evaluate and the one that the last of them predicts
+    state: NDArray[np.uint8]
+    queries: list[NDArray[np.float32]]
+    first: int  # the token that the prompt's last logits choose
+    original: str
+
+
+def model_file(options: Options, steps: Steps) -> Path:
+    """The GGUF file to use; SmolLM2-135M unless told otherwise."""
+    path = options.model
+    if path is None:
+        with steps.step("model: SmolLM2-135M-Instruct") as update:
+            path = fetch("smollm2", lambda _what, done, total: update(done, total))
+    if options.weights == "f32":
+        with steps.step("model: weights as f32 (made once)"):
+            path = full_precision(path)
+    return path
+
+
+def token_windows(context: LlamaContext, options: Options, steps: Steps) -> list[list[int]]:
+    """The text's tokens, a window each."""
+    path, published = text.find(options.text)
+    if not published and options.text is None:
+        steps.say("!" * 100)
+        steps.say(f"WikiText-2 is not beside the checkout: using {path.name}; figures differ from the published ones.")
+        steps.say("!" * 100)
+    length = options.tokens + CONTINUATION + 1
+    # About five characters a token; twice that is enough and keeps the tokenizer quick.
+    content = path.read_text(encoding="utf-8")[: 10 * length * options.windows + 1000]
+    return text.windows(context.tokenize(content), length, options.windows)
+
+
+def run(options: Options, steps: Steps) -> tuple[list[Run], str]:
+    """Runs everything; returns the arms' outcomes and the model's description."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = model_file(options, steps)
+    room = options.tokens + CONTINUATION + 1 + options.generate
+    n_ctx = -(-room // _CONTEXT_STEP) * _CONTEXT_STEP
+    reference = options.out / "reference.npy"
+    with Child("spectrumkv.demo.decode") as child:
+        try:
+            with (
+                LlamaContext(path, n_ctx=n_ctx, threads=options.threads) as context,
+                Engine(threads=options.threads) as engine,
+                Endpoint(model=context.fingerprint) as endpoint,
+            ):
+                steps.say(f"prefill process: pid {os.getpid()}, {context.description}; decode process: pid {child.pid}")
+                uri = endpoint.listen("tcp://127.0.0.1:0")
+                child.send(
+                    kind="start", uri=uri, model=str(path), n_ctx=n_ctx, threads=options.threads,
+                    out=str(options.out), timeout=options.timeout,
+                )  # fmt: skip
+                windows = token_windows(context, options, steps)
+                with steps.step("decode process: load the model and connect"):
+                    conn = _accept(endpoint, child, options.timeout)
+                runs = [Run(arm) for arm in arms(options.budgets)]
+                for number, tokens in enumerate(windows):
+                    window = _evaluate(context, number, tokens, options, steps, reference)
+                    child.send(
+                        kind="window", position=len(window.prompt), forced=window.forced, first=window.first,
+                        generate=options.generate, reference=str(reference),
+                    )  # fmt: skip
+                    _arms(runs, window, context, engine, conn, child, options, steps)
+                child.send(kind="stop")
+                return runs, f"{path.name} ({context.description})"
+        finally:
+            reference.unlink(missing_ok=True)
+
+
+def _accept(endpoint: Endpoint, child: Child, timeout: float) -> Conn:
+    child.answer("ready", timeout)
+    return endpoint.accept(timeout)
+
+
+def _evaluate(
+    context: LlamaContext, number: int, tokens: list[int], options: Options, steps: Steps, reference: Path
+) -> Window:
+    """Prefill, then what the original cache makes of the continuation: the reference."""
+    prompt, forced = tokens[: options.tokens], tokens[options.tokens :]
+    context.clear()
+    name = f"window {number + 1} of {options.windows}"
+    with steps.step(f"{name}: prefill of {len(prompt)} tokens") as update, context.capture_queries(options.queries):
+        last = context.evaluate(prompt, 0, "last", update)
+    assert last is not None
+    state = context.export_state()
+    with steps.step(f"{name}: reference logits of {CONTINUATION} tokens") as update:
+        logits = context.evaluate(forced[:CONTINUATION], len(prompt), "all", update)
+        assert logits is not None
+        np.save(reference, logits)
+    with steps.step(f"{name}: {options.generate} tokens from the original cache"):
+        context.import_state(state)
+        first = int(last[0].argmax())
+        original = generate(context, first, len(prompt), options.generate)
+    return Window(number, prompt, forced, state, context.queries, first, original)
+
+
+def generate(context: LlamaContext, first: int, position: int, count: int) -> str:
+    """Greedy text that begins with ``first``, a token at ``position``. The context holds what comes before."""
+    tokens = [first]
+    if count > 1:
+        logits = context.evaluate([first], position, "last")
+        assert logits is not None
+        tokens += context.greedy(logits[0], position + 1, count - 1)
+    return context.detokenize(tokens)
+
+
+def _arms(
+    runs: list[Run], window: Window, context: LlamaContext, engine: Engine, conn: Conn, child: Child, options: Options,
+    steps: Steps,
+) -> None:  # fmt: skip
+    cache = Cache.from_llama(window.state, context.kv_heads)
+    cache.set_identity(context.fingerprint, hash_tokens(window.prompt))
+    with Scores() as scores:
+        for layer, queries in enumerate(window.queries):
+            scores.set_queries(layer, queries)
+        engine.score(cache, scores)
+        for number, run in enumerate(runs):
+            name = f"window {window.number + 1} of {options.windows}, arm {number + 1} of {len(runs)}: {run.arm.label}"
+            with steps.step(name) as update:
+                plan, note = solve(run.arm, engine, cache, scores)
+                payload = engine.encode(cache, plan)
+                receipt = payload.receipt()
+                try:
+                    with conn.send(number, payload, options.timeout) as sending:
+                        child.send(kind="arm", key=number)
+                        sending.result(options.timeout)
+                except TransportError as error:
+                    child.check()
+                    raise PeerError(f"sending to the decode process: {error}") from error
+                result: dict[str, Any] = {}
+                for message in child.receive("result", options.timeout):
+                    if message["kind"] == "progress":
+                        update(message["done"], message["total"])
+                    result = message
+            run.samples.append(_sample(run.arm, receipt, result, note, window))
+
+
+def _sample(arm: Arm, receipt: Receipt, result: dict[str, Any], note: str, window: Window) -> Sample:
+    uses_scores = arm.strategy == "error-aware"
+    return Sample(
+        raw_bytes=receipt.raw_bytes,
+        payload_bytes=receipt.payload_bytes,
+        scored=receipt.scored.name.lower(),
+        k_rows={tier.name.lower(): count for tier, count in receipt.k_rows.items()},
+        v_rows={tier.name.lower(): count for tier, count in receipt.v_rows.items()},
+        score_ms=receipt.score_ns / 1e6 if uses_scores else 0.0,
+        plan_ms=receipt.plan_ns / 1e6,
+        encode_ms=receipt.encode_ns / 1e6,
+        transfer_ms=result["transfer_ms"],
+        decode_ms=result["decode_ms"],
+        kl=result["kl"],
+        nll=result["nll"],
+        reference_nll=result["reference_nll"],
+        top1=result["top1"],
+        bit_equal=result["bit_equal"],
+        note=note,
+        original=window.original,
+        received=result["text"],
+    )

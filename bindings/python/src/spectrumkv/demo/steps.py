@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress: a bar with the time left on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Update = Callable[[int, int], None]
+
+_LINE_EVERY: Final = 10.0  # seconds between plain lines of one step
+
+
+class Steps:
+    """Shows the steps of a job on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Update]:
+        """One step; call what it gives with (done, total) to move it on."""
+        started = time.monotonic()
+        shown = self._bar(text) if self.console.is_terminal else self._lines(text, started)
+        with shown as update:
+            yield update
+        self.say(f"{text}: {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def _bar(self, text: str) -> Iterator[Update]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(text, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextmanager
+    def _lines(self, text: str, started: float) -> Iterator[Update]:
+        last = started
+
+        def update(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > _LINE_EVERY and 0 < done < total:
+                left = (now - started) * (total - done) / done
+                self.say(f"{text}: {100 * done // total} %, about {left:.0f} s left")
+                last = now
+
+        yield update
