@@ -4,6 +4,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/transform.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "kernels/cpu/transform-inl.h"
 
@@ -14,6 +15,9 @@ namespace {
 
 // Four rows a turn: the accumulators are loaded and stored once for them.
 constexpr int32_t kTogether = 4;
+constexpr int64_t kLine = 64;
+constexpr int32_t kLineChannels = 32;  // of 16 bits
+constexpr int64_t kAheadBytes = 4096;
 
 // x < lo ? x : lo, as the reference has it.
 template <class V>
@@ -50,48 +54,120 @@ HWY_INLINE void add_lanes(const std::byte* const* x, int32_t c, float* sum, floa
   hn::StoreU(h, d, hi + c);
 }
 
+// The lines of rows to come, one after the other, while others are worked on. Read four rows abreast, memory gives half
+// of what it gives in order (14.7 and 31 GB/s on Zen 4): prefetchers follow few streams a page.
+struct Ahead {
+  const std::byte* const* x;
+  int32_t left;   // rows
+  int64_t bytes;  // of a row
+  int64_t first;  // byte of it
+  int64_t at = 0;
+
+  HWY_INLINE void next(int lines) {
+    for (int i = 0; i < lines && left > 0; ++i) {
+      hwy::Prefetch(*x + first + at);
+      at += kLine;
+      if (at >= bytes) {
+        at = 0;
+        ++x;
+        --left;
+      }
+    }
+  }
+};
+
 template <class E, int kCount>
-void add_rows(const std::byte* const* x, int32_t n, float* sum, float* lo, float* hi) {
+void add_rows(const std::byte* const* x, int32_t n, Ahead ahead, float* sum, float* lo, float* hi) {
   int32_t c = 0;
-  for (; c + kWide <= n; c += kWide) add_lanes<Wide, E, kCount>(x, c, sum, lo, hi);
+  for (; c + kWide <= n; c += kWide) {
+    if (c % kLineChannels == 0) ahead.next(kCount * E::kBytes / 2);
+    add_lanes<Wide, E, kCount>(x, c, sum, lo, hi);
+  }
   for (; c < n; c += 4) add_lanes<Four, E, kCount>(x, c, sum, lo, hi);  // n is a multiple of 8
+}
+
+// One block's sums, and extremes, of rows [first, end) of x[..total), `strip` channels from byte `from` on.
+template <class E>
+void add_block(const std::byte* const* x, int32_t first, int32_t end, int32_t total, int64_t from, int32_t strip,
+               float* sum, float* lo, float* hi) {
+  HWY_ALIGN float block[kMaxDim];
+  const Four d;
+  const int64_t bytes = static_cast<int64_t>(strip) * E::kBytes;
+  const int32_t distance = HWY_MAX(kTogether, static_cast<int32_t>((kAheadBytes + bytes - 1) / bytes));
+  const std::byte* rows[kTogether];
+  for (int32_t c = 0; c < strip; ++c) block[c] = 0.0F;
+  int32_t i = first;
+  for (; i + kTogether <= end; i += kTogether) {
+    for (int32_t r = 0; r < kTogether; ++r) rows[r] = x[i + r] + from;
+    const int32_t soon = HWY_MIN(total, i + distance);
+    const Ahead ahead = {x + soon, HWY_MIN(kTogether, total - soon), bytes, from};
+    add_rows<E, kTogether>(rows, strip, ahead, block, lo, hi);
+  }
+  for (; i < end; ++i) {
+    rows[0] = x[i] + from;
+    add_rows<E, 1>(rows, strip, {x, 0, 0, 0}, block, lo, hi);
+  }
+  for (int32_t c = 0; c < strip; c += 4) {
+    hn::StoreU(hn::Add(hn::LoadU(d, sum + c), hn::Load(d, block + c)), d, sum + c);
+  }
 }
 
 template <class E>
 void stats_of(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, float* hi) {
   const int32_t dim = rows.dim;
-  const bool direct = contiguous(rows);
+  const int32_t all = rows.heads * dim;
+  const int64_t row_bytes = static_cast<int64_t>(dim) * E::kBytes;
+  const std::byte* x[tiers::kMaxChunk];
+  int32_t starts[tiers::kMaxChunk / tiers::kSumBlock + 1];  // of the blocks in x
+  int32_t total = 0;
+  for (int32_t t = 0; t < rows.tokens; ++t) {
+    if (t % tiers::kSumBlock == 0) starts[t / tiers::kSumBlock] = total;
+    if (tiers::is_quantized(tiers[t])) x[total++] = rows.base + rows.token_offset[t];
+  }
+  const int32_t blocks = (rows.tokens + tiers::kSumBlock - 1) / tiers::kSumBlock;
+  starts[blocks] = total;
   // Heads that follow each other are one long row.
-  const bool joined = direct && rows.stride_head == static_cast<int64_t>(dim) * E::kBytes;
-  const int32_t run = direct ? tiers::kSumBlock : tile_tokens(rows);
+  const int32_t strip = rows.stride_head == row_bytes && all <= kMaxDim ? all : dim;
+  for (int32_t b = 0; b < blocks; ++b) {
+    for (int32_t at = 0; at < all; at += strip) {
+      add_block<E>(x, starts[b], starts[b + 1], total, at / dim * rows.stride_head, strip, sum + at, lo + at, hi + at);
+    }
+  }
+}
+
+// The same through tiles. A tile may hold less than a block of 32 tokens: then sums go on in the next one.
+template <class E>
+void stats_of_tiles(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, float* hi) {
   HWY_ALIGN std::byte tile[kTileBytes];
   HWY_ALIGN float block[kMaxDim];
-  const int32_t all = rows.heads * dim;
-  const int32_t strip = joined && all <= kMaxDim ? all : dim;
+  const int64_t row_bytes = static_cast<int64_t>(rows.dim) * E::kBytes;
+  const int32_t run = tile_tokens(rows);
   for (int32_t first = 0; first < rows.tokens; first += tiers::kSumBlock) {
     const int32_t end = HWY_MIN(rows.tokens, first + tiers::kSumBlock);
-    for (int32_t at = 0; at < all; at += strip) {
-      const int32_t head = at / dim;
-      for (int32_t c = 0; c < strip; ++c) block[c] = 0.0F;
+    for (int32_t h = 0; h < rows.heads; ++h) {
+      const int64_t at = static_cast<int64_t>(h) * rows.dim;
+      for (int32_t c = 0; c < rows.dim; ++c) block[c] = 0.0F;
       for (int32_t from = first; from < end; from += run) {
-        const int32_t to = HWY_MIN(end, from + run);
-        const std::byte* x[kTileTokens];
-        int32_t count = 0;
-        if (!direct) gather_tile(rows, from, to - from, head, tile);
-        for (int32_t t = from; t < to; ++t) {
-          if (!tiers::is_quantized(tiers[t])) continue;
-          x[count++] = direct ? rows.base + rows.token_offset[t] + head * rows.stride_head
-                              : tile + static_cast<int64_t>(t - from) * dim * E::kBytes;
+        const int32_t count = HWY_MIN(run, end - from);
+        gather_tile(rows, from, count, h, tile);
+        for (int32_t t = 0; t < count; ++t) {
+          const std::byte* x = tile + t * row_bytes;
+          if (tiers::is_quantized(tiers[from + t])) {
+            add_rows<E, 1>(&x, rows.dim, {&x, 0, 0, 0}, block, lo + at, hi + at);
+          }
         }
-        int32_t i = 0;
-        for (; i + kTogether <= count; i += kTogether) add_rows<E, kTogether>(x + i, strip, block, lo + at, hi + at);
-        for (; i < count; ++i) add_rows<E, 1>(x + i, strip, block, lo + at, hi + at);
       }
-      for (int32_t c = 0; c < strip; c += 4) {
-        const Four d;
-        hn::StoreU(hn::Add(hn::LoadU(d, sum + at + c), hn::Load(d, block + c)), d, sum + at + c);
-      }
+      for (int32_t c = 0; c < rows.dim; ++c) sum[at + c] = sum[at + c] + block[c];
     }
+  }
+}
+
+template <class E>
+HWY_INLINE void stats_as(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, float* hi) {
+  if (contiguous(rows)) {
+    stats_of<E>(rows, tiers, sum, lo, hi);
+  } else {
+    stats_of_tiles<E>(rows, tiers, sum, lo, hi);
   }
 }
 
@@ -108,11 +184,11 @@ int32_t stats(const Rows& rows, const uint8_t* tiers, float* sum, float* lo, flo
     hi[c] = tiers::float_of(0xFF800000U);
   }
   if (rows.dtype == tiers::kF16) {
-    stats_of<F16>(rows, tiers, sum, lo, hi);
+    stats_as<F16>(rows, tiers, sum, lo, hi);
   } else if (rows.dtype == tiers::kBF16) {
-    stats_of<BF16>(rows, tiers, sum, lo, hi);
+    stats_as<BF16>(rows, tiers, sum, lo, hi);
   } else {
-    stats_of<F32>(rows, tiers, sum, lo, hi);
+    stats_as<F32>(rows, tiers, sum, lo, hi);
   }
   return counted;
 }
