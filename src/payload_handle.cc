@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kAlignment = 64;
 
 std::shared_ptr<std::byte> aligned_bytes(size_t size) {
-  auto* memory = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
-  return {memory, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); }};
+  auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
+  return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
 }
 
 void count_rows(skv_receipt& receipt, std::span<const Segment> segments) {
@@ -57,8 +57,10 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
     payload->writable_ = memory.get();
     payload->owner_ = std::move(memory);
   } else {
-    if (buffer.size() < size) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %llu", buffer.size(), static_cast<unsigned long long>(size));
-    if (reinterpret_cast<uintptr_t>(buffer.data()) % 16 != 0) fail(SKV_E_ARGUMENT, "buffer %p: wanted 16-byte alignment", static_cast<void*>(buffer.data()));
+    if (buffer.size() < size)
+      fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %llu", buffer.size(), static_cast<unsigned long long>(size));
+    if (reinterpret_cast<uintptr_t>(buffer.data()) % 16 != 0)
+      fail(SKV_E_ARGUMENT, "buffer %p: wanted 16-byte alignment", static_cast<void*>(buffer.data()));
     payload->writable_ = buffer.data();
   }
   payload->bytes_ = {payload->writable_, size};
@@ -104,7 +106,8 @@ int64_t Payload::get(int32_t layer, int32_t key) const {
   if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
   }
-  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_OFFSET) fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..18)", key);
+  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_OFFSET)
+    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..18)", key);
   if (layer == SKV_ALL) {
     switch (key) {
       case SKV_PAYLOAD_BYTES:
@@ -179,7 +182,8 @@ void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) const {
 skv_receipt Payload::receipt() const {
   skv_receipt receipt = receipt_;
   receipt.struct_size = sizeof receipt;
-  receipt.ratio = receipt.raw_bytes == 0 ? 0 : static_cast<double>(receipt.payload_bytes) / static_cast<double>(receipt.raw_bytes);
+  receipt.ratio =
+      receipt.raw_bytes == 0 ? 0 : static_cast<double>(receipt.payload_bytes) / static_cast<double>(receipt.raw_bytes);
   const uint64_t spent = receipt.encode_ns + receipt.decode_ns;
   if (spent != 0 && receipt.raw_bytes > receipt.payload_bytes) {
     receipt.break_even_bits_per_s =

@@ -16,12 +16,13 @@ namespace skv {
 enum class Strategy { kErrorAware, kRaw, kUniform, kGreedy };
 
 struct PlanOptions {
-  int32_t sinks = 4;                 // arXiv 2606.08635 pins the first 4 tokens
-  int32_t chunk = 256;               // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
+  int32_t sinks = 4;    // arXiv 2606.08635 pins the first 4 tokens
+  int32_t chunk = 256;  // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
   std::array<int32_t, 2> transforms{-1, -1};  // -1: the default for the dim, see default_transforms
   int32_t code = 0;
-  std::array<uint32_t, 2> tiers{0x3CU, 0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
-  int32_t raw_dtype = 0;               // 0: the cache's own
+  std::array<uint32_t, 2> tiers{0x3CU,
+                                0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
+  int32_t raw_dtype = 0;                 // 0: the cache's own
   Strategy strategy = Strategy::kErrorAware;
   int32_t uniform_tier = 2;
   double fraction = 0;  // of the raw bytes; 0: not set
