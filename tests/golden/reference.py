@@ -18,7 +18,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from xxh3 import xxh3_64
@@ -238,13 +238,19 @@ def head_sections(layer: Layer, runs: tuple[int, int]) -> tuple[list[Section], i
     return sections, at
 
 
-def all_sections(layer: Layer, runs: tuple[int, int]) -> tuple[list[Section], int]:
+def row_counts(runs: list[tuple[int, int]]) -> list[int]:
+    """Rows by tier of a map given as (tier, count)."""
+    return [sum(count for tier, count in runs if tier == wanted) for wanted in range(8)]
+
+
+def all_sections(layer: Layer, runs: tuple[int, int], rows: list[list[int]]) -> tuple[list[Section], int]:
+    """Where everything lies and how long the segment is; rows: by tier, of K and of V."""
     sections, at = head_sections(layer, runs)
     for half, part in enumerate(layer.halves):
         for name in ROW_SECTIONS:
-            size = sum(in_section(name, tier) for tier in part.tiers) * row_size(name, layer, part.dim)
-            sections.append(Section(half, name, align(at), size))
-            at = align(at) + size
+            count = sum(rows[half][tier] for tier in range(8) if in_section(name, tier))
+            sections.append(Section(half, name, align(at), count * row_size(name, layer, part.dim)))
+            at = align(at) + sections[-1].size
     return sections, align(at)
 
 
@@ -275,23 +281,18 @@ def write_map(tiers: bytes, run_form: bool) -> bytes:
     return b"".join(plane.to_bytes(8 * words, "little") for plane in planes)
 
 
-def read_map(data: bytes, tokens: int, runs: int) -> bytes:
+def read_map(data: bytes, tokens: int, runs: int) -> list[tuple[int, int]]:
+    """The map as (tier, count), whatever its form; never longer than data."""
     if runs:
-        out = bytearray()
-        before = None
-        for (word,) in struct.iter_unpack("<I", data):
-            tier, count = word >> 29, word & 0x1FFFFFFF
-            require(count > 0, "MALFORMED", "run count 0")
-            require(tier != before, "MALFORMED", "neighbouring runs of equal tier")
-            require(len(out) + count <= tokens, "MALFORMED", "more tokens in the runs than in the segment")
-            out += bytes([tier]) * count
-            before = tier
-        require(len(out) == tokens, "MALFORMED", "runs do not sum to the tokens")
-        return bytes(out)
+        out = [(word >> 29, word & 0x1FFFFFFF) for (word,) in struct.iter_unpack("<I", data)]
+        require(all(count > 0 for _, count in out), "MALFORMED", "run count 0")
+        require(all(a[0] != b[0] for a, b in pairwise(out)), "MALFORMED", "neighbouring runs of equal tier")
+        require(sum(count for _, count in out) == tokens, "MALFORMED", "runs do not sum to the tokens")
+        return out
     size = len(data) // 3
     planes = [int.from_bytes(data[i * size : (i + 1) * size], "little") for i in range(3)]
     require(all(plane >> tokens == 0 for plane in planes), "MALFORMED", "map bits beyond the last token")
-    return bytes(sum((planes[bit] >> t & 1) << bit for bit in range(3)) for t in range(tokens))
+    return map_runs(bytes(sum((planes[bit] >> t & 1) << bit for bit in range(3)) for t in range(tokens)))
 
 
 # ---------------------------------------------------------------------------------------------------- transforms
@@ -440,7 +441,7 @@ def encode_half(layer: Layer, half: Half) -> dict[str, bytes]:
 
 def encode_segment(ordinal: int, layer: Layer) -> bytes:
     runs = (written_runs(layer, 0), written_runs(layer, 1) if layer.halves[1].dim else 0)
-    sections, size = all_sections(layer, runs)
+    sections, size = all_sections(layer, runs, [row_counts(map_runs(half.tiers)) for half in layer.halves])
     contents = [encode_half(layer, half) for half in layer.halves]
     for half, part in enumerate(layer.halves):
         contents[half][MAP] = write_map(part.tiers, runs[half] > 0)
@@ -510,15 +511,19 @@ def parse_segment(left: bytes, ordinal: int, newer: bool) -> Segment:
     segment = Segment(layer, runs, left[:size])
     segment.sections, head_end = head_sections(layer, runs)
     require(head_end <= size, "MALFORMED", "vectors and maps beyond the segment")
+    maps: list[list[tuple[int, int]]] = [[], []]
     for half, part in enumerate(layer.halves):
         if part.dim == 0:
             continue
-        part.tiers = read_map(segment.section(half, MAP), tokens, runs[half])
-        require(max(part.tiers) <= RAW, "FEATURE", "reserved tier")
-        require(code == EMBEDDED or not {1, 3} & set(part.tiers), "MALFORMED", "tier of the paper's code")
+        maps[half] = read_map(segment.section(half, MAP), tokens, runs[half])
+        used = {tier for tier, _ in maps[half]}
+        require(max(used) <= RAW, "FEATURE", "reserved tier")
+        require(code == EMBEDDED or not {1, 3} & used, "MALFORMED", "tier of the paper's code")
         require(finite_halves(segment.section(half, VECTORS)), "MALFORMED", "vectors not finite")
-    segment.sections, end = all_sections(layer, runs)
+    segment.sections, end = all_sections(layer, runs, [row_counts(m) for m in maps])
     require(end == size, "MALFORMED", "segment bytes do not follow from its maps")
+    for part, runs_of_part in zip(layer.halves, maps):
+        part.tiers = b"".join(bytes([tier]) * count for tier, count in runs_of_part)
     at = SEGMENT_HEADER
     for section in [*segment.sections, Section(0, "end", end, 0)]:
         require(not any(segment.data[at : section.offset]), "MALFORMED", "padding")

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The committed golden files are what the reference makes, and what it makes it can read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from reference import RefusedError, decode, facts_of, main, make, status_of  # noqa: E402
+from xxh3 import xxh3_64  # noqa: E402
+
+GOLDEN = json.loads((HERE / "golden.json").read_text())
+MALFORMED = json.loads((HERE / "malformed.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("golden")
+    make(directory)
+    return directory
+
+
+def test_no_file_is_missing_or_left_over(made: Path) -> None:
+    committed = {p.name for p in HERE.iterdir() if p.suffix in (".skv", ".src")}
+    assert committed == {p.name for p in made.iterdir() if p.suffix in (".skv", ".src")}
+    assert {p.name for p in (HERE / "malformed").iterdir()} == set(MALFORMED)
+    assert (made / "golden.json").read_bytes() == (HERE / "golden.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_bytes_are_made_again(made: Path, name: str) -> None:
+    for file in (name, name.replace(".skv", ".src")):
+        assert (made / file).read_bytes() == (HERE / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_decodes_to_the_recorded_tensors(name: str) -> None:
+    data = (HERE / name).read_bytes()
+    payload, hashes = decode(data)
+    assert {**facts_of(payload), "bytes": len(data), "sha256": hashes} == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", sorted(MALFORMED))
+def test_refuses_malformed(name: str) -> None:
+    assert status_of((HERE / "malformed" / name).read_bytes()) == MALFORMED[name]
+
+
+def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(HERE / "one-token.skv")]) == 0
+    assert capsys.readouterr().out == "SKV_OK\n"
+    assert main(["decode", str(HERE / "one-token.skv")]) == 0
+    assert json.loads(capsys.readouterr().out)["sha256"] == GOLDEN["one-token.skv"]["sha256"]
+    assert main([]) == 2
+    with pytest.raises(RefusedError):
+        decode(b"")
+
+
+def test_digest_of_every_length_class() -> None:
+    """Values of the C implementation for bytes (i * 2654435761 mod 2^32) >> 13 mod 256."""
+    data = bytes((i * 2654435761 & 0xFFFFFFFF) >> 13 & 255 for i in range(70000))
+    wanted = {
+        0: 0x2D06800538D394C2,
+        1: 0xC44BDFF4074EECDB,
+        3: 0xA1C4A8259B827291,
+        4: 0xBB4E3D89EE0B271D,
+        8: 0x79D02238B80E37B1,
+        9: 0xF64CECC4271FF461,
+        16: 0x222E9AEAD6BDDD51,
+        17: 0x47AAD6B375EB4BBA,
+        128: 0x421A9C905C6E66BA,
+        129: 0x9E2414800F83768A,
+        240: 0xB714C5FD22744964,
+        241: 0xBC424A2C480DD281,
+        1024: 0x1FD15E7D36F5E1BC,
+        1025: 0xFE08E5A874D23FD2,
+        2000: 0xDED5DE4146667D29,
+        70000: 0xAD5B670987211577,
+    }
+    assert {n: xxh3_64(data[:n]) for n in wanted} == wanted
