@@ -30,7 +30,7 @@ TIER_NAMES = {
 def out() -> Console:
     """Standard output; wide enough for tables when it is not a terminal."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140, no_color=True)
+    return console if console.is_terminal else Console(highlight=False, width=160, no_color=True)
 
 
 def err() -> Console:

@@ -123,12 +123,12 @@ def machine() -> str:
 def table(runs: Iterable[Run]) -> Table:
     """All arms side by side."""
     result = Table(title="same cache, encoded, sent over TCP, decoded in another process", title_justify="left")
-    result.add_column("codec, budget")
+    result.add_column("codec, budget", no_wrap=True)
     for name in (
-        "payload B", "of raw", "score+plan ms", "encode ms", "TCP ms", "decode ms", "1 Gb/s ms", "10 Gb/s ms",
+        "payload MB", "of raw", "score+plan ms", "encode ms", "TCP ms", "decode ms", "at 1 Gb/s", "at 10 Gb/s",
         "KL", "ΔPPL %", "top-1 %", "logits",
     ):  # fmt: skip
-        result.add_column(name, justify="right")
+        result.add_column(name, justify="right", no_wrap=True)
     notes = []
     for run in runs:
         payload = run.mean("payload_bytes")
@@ -137,9 +137,9 @@ def table(runs: Iterable[Run]) -> Table:
             notes.append(f"{label}: {run.note}")
             label += " *"
         result.add_row(
-            label, f"{payload:,.0f}", f"{run.ratio:.4f}", f"{run.mean('score_ms') + run.mean('plan_ms'):.1f}",
+            label, f"{payload / 1e6:.3f}", f"{run.ratio:.4f}", f"{run.mean('score_ms') + run.mean('plan_ms'):.1f}",
             f"{run.mean('encode_ms'):.1f}", f"{run.mean('transfer_ms'):.1f}", f"{run.mean('decode_ms'):.1f}",
-            f"{link_ms(payload, 1e9):.1f}", f"{link_ms(payload, 1e10):.1f}", f"{run.mean('kl'):.6f}",
+            f"{link_ms(payload, 1e9):.1f} ms", f"{link_ms(payload, 1e10):.1f} ms", f"{run.mean('kl'):.6f}",
             f"{100 * run.ppl_delta:+.3f}", f"{100 * run.mean('top1'):.2f}", "bit-equal" if run.bit_equal else "close",
         )  # fmt: skip
     if notes:
