@@ -115,10 +115,30 @@ class LlamaContext:
         """Layers that have a KV cache."""
         return int(api.llama_model_n_layer(self._model))
 
+    def _metadata(self, key: str) -> str | None:
+        """A value of the file's metadata as text, ``key`` without the architecture's name; arrays are ``[a, b]``."""
+
+        def read(name: str) -> str | None:
+            buffer = ctypes.create_string_buffer(4096)
+            length = api.llama_model_meta_val_str(self._model, name.encode(), buffer, len(buffer))
+            return buffer.value.decode() if 0 <= length < len(buffer) else None
+
+        architecture = read("general.architecture")
+        return None if architecture is None else read(f"{architecture}.{key}")
+
     @property
     def kv_heads(self) -> list[int]:
         """KV heads of every layer."""
+        listed = self._metadata("attention.head_count_kv")
+        if listed is not None and listed.startswith("["):
+            return [int(count) for count in listed.strip("[]").split(",")]
         return [int(api.llama_model_n_head_kv(self._model))] * self.n_layer
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one query or key head."""
+        stated = self._metadata("attention.key_length")
+        return int(stated) if stated else int(api.llama_model_n_embd(self._model)) // self.q_heads
 
     @property
     def q_heads(self) -> int:
@@ -239,8 +259,9 @@ class LlamaContext:
         return blob[:written]
 
     def import_state(self, blob: NDArray[np.uint8]) -> None:
-        """Replaces the sequence by a state."""
+        """Replaces the sequence by a state. Raises RuntimeError if llama.cpp refuses it; then the sequence is empty."""
         self.clear()
+        blob = np.ascontiguousarray(blob, np.uint8)
         if api.llama_state_seq_set_data(self._context, blob.ctypes.data_as(_U8P), blob.size, 0) == 0:
             raise RuntimeError(f"llama.cpp refused a state of {blob.size} bytes")
 
@@ -281,8 +302,7 @@ class LlamaContext:
         if not ask:
             values = np.empty(self._ggml.ggml_nbytes(tensor) // 4, np.float32)
             self._ggml.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
-            dim = int(api.llama_model_n_embd(self._model)) // self.q_heads
-            self._queries.setdefault(int(name[5:]), []).append(values.reshape(-1, self.q_heads, dim))
+            self._queries.setdefault(int(name[5:]), []).append(values.reshape(-1, self.q_heads, self.head_dim))
         return True
 
 
