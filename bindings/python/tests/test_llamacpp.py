@@ -29,7 +29,7 @@ def model() -> Path:
 @pytest.fixture(params=[(True, "f16"), (False, "f16"), (True, "bf16"), (False, "f32")], ids=str)
 def context(request: pytest.FixtureRequest, model: Path) -> Iterator[llamacpp.LlamaContext]:
     flash, dtype = request.param
-    with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64, kv_dtype=dtype, flash_attention=flash) as made:
+    with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64, threads=1, kv_dtype=dtype, flash_attention=flash) as made:
         made.kv_dtype = dtype
         yield made
 
@@ -61,7 +61,7 @@ def test_lossless_payload_restores_to_bit_equal_logits(context: llamacpp.LlamaCo
 def test_captured_queries_attend_as_the_model_does(model: Path) -> None:
     """Queries and exported keys share their channel order: with another order, swapping rotary halves say, attention of
     a real model loses its weight on the first token (the sink) and on the diagonal."""
-    with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64) as context:
+    with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64, threads=1) as context:
         tokens = context.tokenize(TEXT)[:TOKENS]
         with context.capture_queries(16):
             context.evaluate(tokens, 0)
