@@ -130,13 +130,20 @@ def every_transform() -> Iterator[tuple[str, Payload]]:
         yield f"transforms-{k:02}-{v:02}", Payload([made])
 
 
-def with_infinities(made: Layer) -> Layer:
-    """Inf in RAW rows, which keep it."""
+def with_specials(made: Layer) -> Layer:
+    """Inf and quiet NaNs in RAW rows, which keep them."""
+    infinity, mantissa, sign = {
+        F16: (0x7C00, (0x200, 0x2A5, 0x3FF), 0x8000),
+        BF16: (0x7F80, (0x40, 0x55, 0x7F), 0x8000),
+        F32: (0x7F800000, (0x400000, 0x54A5A5, 0x7FFFFF), 1 << 31),
+    }[made.dtype]
+    values = [s | infinity | m for s in (0, sign) for m in (0, *mantissa)]
+    specials = struct.pack("<8I" if made.dtype == F32 else "<8H", *values)
     for half in made.halves:
         size = len(half.data) // made.tokens
         data = bytearray(half.data)
         for t in (t for t, tier in enumerate(half.tiers) if tier == 5):
-            data[t * size : t * size + 8] = struct.pack("<2f", float("inf"), float("-inf"))
+            data[t * size : t * size + len(specials)] = specials
         half.data = bytes(data)
     return made
 
@@ -169,7 +176,15 @@ def golden_set() -> Iterator[tuple[str, Payload]]:
     yield "paper-f32", Payload([layer(13, 50, 1, (64, 8), dtype=F32, raw_dtype=BF16, code=PAPER, tiers=paper)])
     yield "f32-raw-f16", Payload([layer(14, 60, 2, (16, 16), dtype=F32, raw_dtype=F16, transforms=usual)])
     yield "f32-raw-bf16", Payload([layer(15, 60, 2, (16, 16), dtype=F32, raw_dtype=BF16, transforms=wide)])
-    yield "f32-infinities", Payload([with_infinities(layer(16, 60, 1, (16, 16), dtype=F32, transforms=usual))])
+    for name, dtype, raw_dtype in (
+        ("f16", F16, F16),
+        ("bf16", BF16, BF16),
+        ("f32", F32, F32),
+        ("f32-raw-f16", F32, F16),
+        ("f32-raw-bf16", F32, BF16),
+    ):
+        made = layer(16, 40, 1, (16, 16), dtype=dtype, raw_dtype=raw_dtype, transforms=usual)
+        yield f"specials-{name}", Payload([with_specials(made)])
     yield "all-raw", Payload([layer(17, 33, 2, (16, 8), tiers=(only(5), only(5)))])
     yield "all-drop", Payload([layer(18, 33, 2, (16, 8), transforms=usual, tiers=(only(0), only(0)))])
     yield "odd-rows-f16", Payload([layer(19, 75, 2, (16, 16), transforms=usual, tiny=2.0**-24)])

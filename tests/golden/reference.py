@@ -64,6 +64,9 @@ def f32_bits(value: float) -> int:
 
 def f16_bits(value: float) -> int:
     """The binary16 nearest (ties to even) to a binary32; overflow gives Inf."""
+    if math.isnan(value):
+        bits = f32_bits(value)
+        return bits >> 16 & 0x8000 | 0x7E00 | bits >> 13 & 0x3FF
     try:
         return int.from_bytes(struct.pack("<e", value), "little")
     except OverflowError:
@@ -89,13 +92,19 @@ def element_bytes(dtype: int) -> int:
     return 4 if dtype == F32 else 2
 
 
+def of_f32_bits(bits: Iterable[int]) -> list[float]:
+    return array("f", array("I", bits).tobytes()).tolist()
+
+
 def to_floats(data: bytes, dtype: int) -> list[float]:
-    if dtype == F16:
-        return f16_values(data)
+    """Widens exactly; a NaN keeps its sign and mantissa."""
     if dtype == F32:
         return list(struct.unpack(f"<{len(data) // 4}f", data))
     words = struct.unpack(f"<{len(data) // 2}H", data)
-    return list(struct.unpack(f"<{len(words)}f", struct.pack(f"<{len(words)}I", *(w << 16 for w in words))))
+    if dtype == BF16:
+        return of_f32_bits(w << 16 for w in words)
+    nans = of_f32_bits((w & 0x8000) << 16 | 0x7F800000 | (w & 0x3FF) << 13 for w in words)
+    return [nan if math.isnan(value) else value for value, nan in zip(f16_values(data), nans)]
 
 
 def saturate(value: float) -> float:
@@ -336,6 +345,7 @@ def channel_vectors(rows: list[list[float]], tiers: bytes, heads: int, dim: int,
     """Steps 2 to 4."""
     width = heads * dim
     counted = [row for row, tier in zip(rows, tiers) if quantized(tier)]
+    require(all(math.isfinite(x) for row in counted for x in row), "NON_FINITE", "row")
     mean: list[float] = []
     balance: list[float] = []
     if transforms & MEAN:

@@ -12,7 +12,22 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reference import RefusedError, decode, facts_of, main, make, status_of  # noqa: E402
+import make_malformed  # noqa: E402
+from reference import (  # noqa: E402
+    EMBEDDED,
+    F32,
+    MEAN,
+    Half,
+    Layer,
+    Payload,
+    RefusedError,
+    decode,
+    encode,
+    facts_of,
+    main,
+    make,
+    status_of,
+)
 from xxh3 import xxh3_64  # noqa: E402
 
 GOLDEN = json.loads((HERE / "golden.json").read_text())
@@ -46,6 +61,13 @@ def test_decodes_to_the_recorded_tensors(name: str) -> None:
     assert {**facts_of(payload), "bytes": len(data), "sha256": hashes} == GOLDEN[name]
 
 
+def test_malformed_files_are_made_again(tmp_path: Path) -> None:
+    make_malformed.make(tmp_path)
+    assert (tmp_path / "malformed.json").read_bytes() == (HERE / "malformed.json").read_bytes()
+    for name in MALFORMED:
+        assert (tmp_path / "malformed" / name).read_bytes() == (HERE / "malformed" / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", sorted(MALFORMED))
 def test_refuses_malformed(name: str) -> None:
     assert status_of((HERE / "malformed" / name).read_bytes()) == MALFORMED[name]
@@ -59,6 +81,23 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     with pytest.raises(RefusedError):
         decode(b"")
+
+
+@pytest.mark.parametrize(
+    ("elements", "status"),
+    [
+        ((0x7F800000, 0), "NON_FINITE"),  # Inf
+        ((0, 0x7FC00000), "NON_FINITE"),  # NaN
+        ((0x47800000, 0x47800000), "OVERFLOW"),  # a mean of 65536
+        ((0x7F000000, 0xFF000000), "OVERFLOW"),  # a scale of 2^127 / 127
+    ],
+)
+def test_values_that_cannot_be_encoded(elements: tuple[int, int], status: str) -> None:
+    data = b"".join(bits.to_bytes(4, "little") * 8 for bits in elements)
+    half = Half(8, MEAN, bytes([4, 4]), data)
+    with pytest.raises(RefusedError) as caught:
+        encode(Payload([Layer(2, 1, F32, F32, 32, EMBEDDED, (half, Half(0)))]))
+    assert caught.value.status == f"SKV_E_{status}"
 
 
 def test_digest_of_every_length_class() -> None:
