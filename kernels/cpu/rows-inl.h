@@ -38,7 +38,7 @@ struct F16 {
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
   }
   template <class D>
-  static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
+  static HWY_INLINE void store(D, hn::VFromD<D> v, std::byte* to) {
     const hn::Rebind<hwy::float16_t, D> d16;
     hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(to));
   }
@@ -63,7 +63,7 @@ struct BF16 {
                        hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from)))));
   }
   template <class D>
-  static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
+  static HWY_INLINE void store(D, hn::VFromD<D> v, std::byte* to) {
     const hn::Rebind<uint16_t, D> d16;
     const hn::RebindToUnsigned<D> d32;
     const auto bits = hn::BitCast(d32, v);

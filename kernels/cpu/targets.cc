@@ -3,6 +3,10 @@
 #include "kernels/cpu/cpu.h"
 #include "spectrumkv.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace skv::kernels {
 namespace {
 
@@ -19,10 +23,14 @@ constexpr Kernels kAvx512 = SKV_TABLE(SKV_TARGET_AVX512, "avx512", N_AVX3);
 
 // What Highway's AVX2 and AVX3 targets are compiled with (hwy/ops/set_macros-inl.h, HWY_TARGET_STR). The built-in also
 // asks the operating system for the registers.
+bool has_f16c() {  // clang 14's built-in does not know it
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
 bool has_avx2() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("aes") &&
+         __builtin_cpu_supports("bmi2") && has_f16c() && __builtin_cpu_supports("aes") &&
          __builtin_cpu_supports("pclmul");
 }
 bool has_avx512() {

@@ -210,7 +210,7 @@ TEST(Targets, WhatTheCpuHasIsThere) {
   EXPECT_EQ(kernels::kernels_of(99), nullptr);
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     EXPECT_NE(kernels::kernels_of(SKV_TARGET_AVX2), nullptr);
   }
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
