@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import struct
 import subprocess
@@ -128,6 +129,38 @@ def test_llama_state_through_a_file(run: Callable[..., Result], tmp_path: Path, 
     assert (tmp_path / "other.bin").read_bytes() == llama_state(layers, 1 - v_trans)
     run("encode", state, file, "--heads", "2,2", "--budget", 0.3)
     assert skv.Payload.load(file).nbytes <= 0.3 * skv.Payload.load(file).raw_bytes
+
+
+def test_a_llama_view_checks_and_keeps_its_memory() -> None:
+    state = llama_state(kv_arrays(layers=2, tokens=50), 0)
+    with skv.Engine() as engine:
+        source = skv.Cache.from_llama(bytearray(state), 2, 2)
+        gc.collect()
+        assert source.blob == state
+        payload = encode(engine, source, budget=None, strategy="raw")
+        with pytest.raises(skv.ArgumentError, match="read-only"):
+            engine.decode(payload, source)
+        size = skv.Cache.llama_blob_bytes(payload, 0)
+        assert size == len(state)
+        with pytest.raises(skv.ResourceError):
+            skv.Cache.to_llama(payload, 0, out=bytearray(size - 1))
+        with pytest.raises(skv.ArgumentError, match="read-only"):
+            skv.Cache.to_llama(payload, 0, out=bytes(size))
+        with pytest.raises(skv.ArgumentError):
+            skv.Cache.to_llama(payload, 2)
+        out = np.zeros(size + 32, np.uint8)
+        target = skv.Cache.to_llama(payload, 0, "f16", out=out)
+        engine.decode(payload, target)
+        assert target.blob == state
+        assert out[:size].tobytes() == state
+    with pytest.raises(skv.PayloadError):
+        skv.Cache.from_llama(state[:-1], 2, 2)
+    with pytest.raises(skv.ArgumentError):
+        skv.Cache.from_llama(state, 2, 3)
+    with pytest.raises(skv.ArgumentError, match="layers"):
+        skv.Cache.from_llama(state, 2)
+    with pytest.raises(skv.ArgumentError, match=r"llama\.cpp"):
+        _ = skv.Cache(1).blob
 
 
 def test_inspect_json_accounts_for_every_byte(run: Callable[..., Result], tmp_path: Path) -> None:

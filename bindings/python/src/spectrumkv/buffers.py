@@ -95,6 +95,13 @@ class Buffer:
             raise ArgumentError(Status.E_DTYPE, f"dtype {self.dtype}: wanted float16, bfloat16 or float32")
         return found
 
+    def memory(self) -> memoryview:
+        """The bytes from `pointer` on, read-only if they are. The view keeps the owner alive."""
+        block = (c_uint8 * self.nbytes).from_address(self.pointer)
+        block._owner = self.owner  # type: ignore[attr-defined]
+        view = memoryview(block).cast("B")
+        return view.toreadonly() if self.readonly else view
+
     def as_dtype(self, dtype: DType) -> Buffer:
         """The same bytes under another element type of the same size (bfloat16 kept in a uint16 array)."""
         if dtype.itemsize != self.itemsize:

@@ -265,8 +265,7 @@ class Cache(Handle):
         cache._adopt(handle)
         cache._planes[ALL, 0] = memory
         cache._writable = False
-        if not isinstance(blob, Buffer):
-            cache._blob = memoryview(blob)  # type: ignore[arg-type]
+        cache._blob = memory.memory()
         return cache
 
     @classmethod
@@ -310,7 +309,7 @@ class Cache(Handle):
         cache = cls.__new__(cls)
         cache._adopt(handle)
         cache._planes[ALL, 0] = memory
-        cache._blob = memoryview(target).cast("B")[:size]  # type: ignore[arg-type]
+        cache._blob = memory.memory()[:size]
         return cache
 
     @staticmethod

@@ -12,7 +12,7 @@ import numpy as np
 
 from spectrumkv.cache import Cache
 from spectrumkv.demo.peer import Message, Parent
-from spectrumkv.demo.prefill import CONTINUATION, generate
+from spectrumkv.demo.prefill import CONTINUATION, HEARTBEAT, generate
 from spectrumkv.engine import Engine
 from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.quality import kl_divergence, negative_log_likelihood, top1_agreement
@@ -34,7 +34,7 @@ class Worker:
     def start(cls, parent: Parent, command: Message) -> Worker:
         """Loads the model and connects to the prefill process."""
         context = LlamaContext(command["model"], n_ctx=command["n_ctx"], threads=command["threads"])
-        endpoint = Endpoint(model=context.fingerprint)
+        endpoint = Endpoint(model=context.fingerprint, heartbeat=HEARTBEAT)
         conn = endpoint.connect(command["uri"], command["timeout"])
         engine = Engine(threads=command["threads"])
         return cls(parent, context, engine, endpoint, conn, command["timeout"])

@@ -27,6 +27,8 @@ from spectrumkv.transport import Conn, Endpoint
 
 CONTINUATION: Final = 256
 """Tokens teacher-forced after the prompt."""
+HEARTBEAT: Final = 3.0
+"""Seconds between pings: long, because evaluating may leave the machine no time for them."""
 _CONTEXT_STEP: Final = 256
 
 
@@ -97,7 +99,7 @@ def run(options: Options, steps: Steps) -> tuple[list[Run], str]:
             with (
                 LlamaContext(path, n_ctx=n_ctx, threads=options.threads) as context,
                 Engine(threads=options.threads) as engine,
-                Endpoint(model=context.fingerprint) as endpoint,
+                Endpoint(model=context.fingerprint, heartbeat=HEARTBEAT) as endpoint,
             ):
                 steps.say(f"prefill process: pid {os.getpid()}, {context.description}; decode process: pid {child.pid}")
                 uri = endpoint.listen("tcp://127.0.0.1:0")
