@@ -105,23 +105,99 @@ HWY_INLINE int32_t tile_tokens(const Rows& rows) {
 }
 HWY_INLINE bool contiguous(const Rows& rows) { return rows.stride_elem == tiers::element_bytes(rows.dtype); }
 
+// A square of 16 bytes by as many elements, transposed; rows are `stride` bytes apart.
+HWY_INLINE void transpose(uint16_t, const std::byte* from, int64_t from_stride, std::byte* to, int64_t to_stride) {
+  const hn::FixedTag<uint16_t, 8> d16;
+  const hn::FixedTag<uint32_t, 4> d32;
+  const hn::FixedTag<uint64_t, 2> d64;
+  hn::VFromD<hn::FixedTag<uint16_t, 8>> r[8];
+  for (int i = 0; i < 8; ++i) r[i] = hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from + i * from_stride));
+  hn::VFromD<hn::FixedTag<uint64_t, 2>> u[8];  // [half of the rows][pair of columns]
+  for (int half = 0; half < 2; ++half) {
+    const auto* q = r + half * 4;
+    const auto low0 = hn::BitCast(d32, hn::InterleaveLower(d16, q[0], q[1]));
+    const auto low1 = hn::BitCast(d32, hn::InterleaveLower(d16, q[2], q[3]));
+    const auto high0 = hn::BitCast(d32, hn::InterleaveUpper(d16, q[0], q[1]));
+    const auto high1 = hn::BitCast(d32, hn::InterleaveUpper(d16, q[2], q[3]));
+    u[half * 4] = hn::BitCast(d64, hn::InterleaveLower(d32, low0, low1));
+    u[half * 4 + 1] = hn::BitCast(d64, hn::InterleaveUpper(d32, low0, low1));
+    u[half * 4 + 2] = hn::BitCast(d64, hn::InterleaveLower(d32, high0, high1));
+    u[half * 4 + 3] = hn::BitCast(d64, hn::InterleaveUpper(d32, high0, high1));
+  }
+  for (int i = 0; i < 4; ++i) {
+    auto* row = reinterpret_cast<uint16_t*>(to + 2 * i * to_stride);
+    auto* next = reinterpret_cast<uint16_t*>(to + (2 * i + 1) * to_stride);
+    hn::StoreU(hn::BitCast(d16, hn::InterleaveLower(d64, u[i], u[i + 4])), d16, row);
+    hn::StoreU(hn::BitCast(d16, hn::InterleaveUpper(d64, u[i], u[i + 4])), d16, next);
+  }
+}
+HWY_INLINE void transpose(uint32_t, const std::byte* from, int64_t from_stride, std::byte* to, int64_t to_stride) {
+  const hn::FixedTag<uint32_t, 4> d32;
+  const hn::FixedTag<uint64_t, 2> d64;
+  hn::VFromD<hn::FixedTag<uint32_t, 4>> r[4];
+  for (int i = 0; i < 4; ++i) r[i] = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(from + i * from_stride));
+  const auto low0 = hn::BitCast(d64, hn::InterleaveLower(d32, r[0], r[1]));
+  const auto low1 = hn::BitCast(d64, hn::InterleaveLower(d32, r[2], r[3]));
+  const auto high0 = hn::BitCast(d64, hn::InterleaveUpper(d32, r[0], r[1]));
+  const auto high1 = hn::BitCast(d64, hn::InterleaveUpper(d32, r[2], r[3]));
+  const auto put = [to, to_stride](int i, hn::VFromD<hn::FixedTag<uint64_t, 2>> v) HWY_ATTR {
+    const hn::FixedTag<uint32_t, 4> d;
+    hn::StoreU(hn::BitCast(d, v), d, reinterpret_cast<uint32_t*>(to + i * to_stride));
+  };
+  put(0, hn::InterleaveLower(d64, low0, low1));
+  put(1, hn::InterleaveUpper(d64, low0, low1));
+  put(2, hn::InterleaveLower(d64, high0, high1));
+  put(3, hn::InterleaveUpper(d64, high0, high1));
+}
+
+// How many tokens from `first` on are neighbours in memory, in whole squares.
+template <typename T>
+HWY_INLINE int32_t neighbours(const Rows& rows, int32_t first, int32_t count) {
+  const int64_t* offset = rows.token_offset + first;
+  int32_t n = 1;
+  while (n < count && offset[n] == offset[0] + n * static_cast<int64_t>(sizeof(T))) ++n;
+  constexpr auto kSide = static_cast<int32_t>(16 / sizeof(T));
+  return n / kSide * kSide;
+}
+
 template <typename T>
 HWY_INLINE void gather_as(const Rows& rows, int32_t first, int32_t count, int32_t head, std::byte* tile) {
+  constexpr auto kSide = static_cast<int32_t>(16 / sizeof(T));
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  const int64_t row_bytes = rows.dim * kBytes;
+  const int32_t squares = neighbours<T>(rows, first, count);
   const std::byte* base = rows.base + head * rows.stride_head;
-  for (int32_t c = 0; c < rows.dim; ++c, base += rows.stride_elem) {
-    for (int32_t t = 0; t < count; ++t) {
-      hwy::CopyBytes<sizeof(T)>(base + rows.token_offset[first + t],
-                                tile + (static_cast<int64_t>(t) * rows.dim + c) * static_cast<int64_t>(sizeof(T)));
+  for (int32_t c = 0; c < rows.dim; c += kSide) {
+    const std::byte* from = base + c * rows.stride_elem;
+    for (int32_t t = 0; t < squares; t += kSide) {
+      transpose(T(), from + rows.token_offset[first + t], rows.stride_elem, tile + t * row_bytes + c * kBytes,
+                row_bytes);
+    }
+    for (int32_t t = squares; t < count; ++t) {
+      for (int32_t i = 0; i < kSide; ++i) {
+        hwy::CopyBytes<sizeof(T)>(from + rows.token_offset[first + t] + i * rows.stride_elem,
+                                  tile + t * row_bytes + (c + i) * kBytes);
+      }
     }
   }
 }
 template <typename T>
 HWY_INLINE void scatter_as(const Rows& rows, int32_t first, int32_t count, int32_t head, const std::byte* tile) {
+  constexpr auto kSide = static_cast<int32_t>(16 / sizeof(T));
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  const int64_t row_bytes = rows.dim * kBytes;
+  const int32_t squares = neighbours<T>(rows, first, count);
   std::byte* base = rows.base + head * rows.stride_head;
-  for (int32_t c = 0; c < rows.dim; ++c, base += rows.stride_elem) {
-    for (int32_t t = 0; t < count; ++t) {
-      hwy::CopyBytes<sizeof(T)>(tile + (static_cast<int64_t>(t) * rows.dim + c) * static_cast<int64_t>(sizeof(T)),
-                                base + rows.token_offset[first + t]);
+  for (int32_t c = 0; c < rows.dim; c += kSide) {
+    std::byte* to = base + c * rows.stride_elem;
+    for (int32_t t = 0; t < squares; t += kSide) {
+      transpose(T(), tile + t * row_bytes + c * kBytes, row_bytes, to + rows.token_offset[first + t], rows.stride_elem);
+    }
+    for (int32_t t = squares; t < count; ++t) {
+      for (int32_t i = 0; i < kSide; ++i) {
+        hwy::CopyBytes<sizeof(T)>(tile + t * row_bytes + (c + i) * kBytes,
+                                  to + rows.token_offset[first + t] + i * rows.stride_elem);
+      }
     }
   }
 }

@@ -150,12 +150,16 @@ void stats_of_tiles(const Rows& rows, const uint8_t* tiers, float* sum, float* l
       for (int32_t from = first; from < end; from += run) {
         const int32_t count = HWY_MIN(run, end - from);
         gather_tile(rows, from, count, h, tile);
+        const std::byte* x[kTileTokens];
+        int32_t quantized = 0;
         for (int32_t t = 0; t < count; ++t) {
-          const std::byte* x = tile + t * row_bytes;
-          if (tiers::is_quantized(tiers[from + t])) {
-            add_rows<E, 1>(&x, rows.dim, {&x, 0, 0, 0}, block, lo + at, hi + at);
-          }
+          if (tiers::is_quantized(tiers[from + t])) x[quantized++] = tile + t * row_bytes;
         }
+        int32_t i = 0;
+        for (; i + kTogether <= quantized; i += kTogether) {
+          add_rows<E, kTogether>(x + i, rows.dim, {x, 0, 0, 0}, block, lo + at, hi + at);
+        }
+        for (; i < quantized; ++i) add_rows<E, 1>(x + i, rows.dim, {x, 0, 0, 0}, block, lo + at, hi + at);
       }
       for (int32_t c = 0; c < rows.dim; ++c) sum[at + c] = sum[at + c] + block[c];
     }
