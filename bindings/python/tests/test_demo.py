@@ -107,13 +107,13 @@ def gone(pid: int, seconds: float) -> bool:
     return False
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A demo whose two processes are connected, and the decode process's id."""
-    process = start(tmp_path, "--tokens", "256")
+@pytest.fixture(params=["decode process: load", "window 1 of 1, arm 1 of"], ids=["while prefilling", "between arms"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A demo at a certain point of its work, and the decode process's id."""
+    process = start(tmp_path, "--tokens", "256", "--threads", "1")
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("decode process: load"):
+        if line.startswith(request.param):
             break
     (child,) = children(process.pid)
     yield process, child
@@ -133,7 +133,7 @@ def test_the_decode_process_dies(running: tuple[subprocess.Popen[str], int]) -> 
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_the_prefill_process_dies(running: tuple[subprocess.Popen[str], int], kill: signal.Signals) -> None:
     process, child = running
     os.kill(process.pid, kill)

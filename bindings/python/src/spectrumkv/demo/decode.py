@@ -56,15 +56,17 @@ class Worker:
         state = np.frombuffer(cache.blob, np.uint8)
 
         forced = np.asarray(window["forced"])
-        total = CONTINUATION + 2 * int(window["generate"])  # what takes time: forcing, generating, comparing
+        count = int(window["generate"])
+        total = CONTINUATION + count
         context.import_state(state)
         logits = context.evaluate(
             forced[:CONTINUATION].tolist(), position, "all", lambda done, _: self._progress(done, total)
         )
         assert logits is not None
         context.import_state(state)
-        text = generate(context, int(window["first"]), position, int(window["generate"]))
-        self._progress(CONTINUATION + int(window["generate"]), total)
+        text = generate(
+            context, int(window["first"]), position, count, lambda done, _: self._progress(CONTINUATION + done, total)
+        )
         reference = np.load(window["reference"])
         return {
             "transfer_ms": receipt.wire_ns / 1e6,

@@ -73,10 +73,10 @@ class Child:
         *_, last = self.receive(kind, timeout)
         return last
 
-    def check(self) -> None:
-        """Raises `PeerError` if it ended."""
+    def check(self, wait: float = 0.0) -> None:
+        """Raises `PeerError` if it ended, or ends within ``wait`` seconds. Costs a system call."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
+            self._process.wait(wait)
             raise self._gone()
 
     def _gone(self) -> PeerError:

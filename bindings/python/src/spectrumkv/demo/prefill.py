@@ -16,7 +16,7 @@ from spectrumkv.demo import text
 from spectrumkv.demo.arms import Arm, arms, solve
 from spectrumkv.demo.peer import Child, PeerError
 from spectrumkv.demo.report import Run, Sample
-from spectrumkv.demo.steps import Steps
+from spectrumkv.demo.steps import Steps, Update
 from spectrumkv.engine import Engine
 from spectrumkv.errors import TransportError
 from spectrumkv.llamacpp import LlamaContext, hash_tokens
@@ -112,7 +112,7 @@ def run(options: Options, steps: Steps) -> tuple[list[Run], str]:
                     conn = _accept(endpoint, child, options.timeout)
                 runs = [Run(arm) for arm in arms(options.budgets)]
                 for number, tokens in enumerate(windows):
-                    window = _evaluate(context, number, tokens, options, steps, reference)
+                    window = _evaluate(context, number, tokens, options, steps, reference, child)
                     child.send(
                         kind="window", position=len(window.prompt), forced=window.forced, first=window.first,
                         generate=options.generate, reference=str(reference),
@@ -130,34 +130,49 @@ def _accept(endpoint: Endpoint, child: Child, timeout: float) -> Conn:
 
 
 def _evaluate(
-    context: LlamaContext, number: int, tokens: list[int], options: Options, steps: Steps, reference: Path
+    context: LlamaContext,
+    number: int,
+    tokens: list[int],
+    options: Options,
+    steps: Steps,
+    reference: Path,
+    child: Child,
 ) -> Window:
     """Prefill, then what the original cache makes of the continuation: the reference."""
+
+    def watched(update: Update) -> Update:  # the decode process has nothing to do yet, but may have died
+        def both(done: int, total: int) -> None:
+            child.check()
+            update(done, total)
+
+        return both
+
     prompt, forced = tokens[: options.tokens], tokens[options.tokens :]
     context.clear()
     name = f"window {number + 1} of {options.windows}"
     with steps.step(f"{name}: prefill of {len(prompt)} tokens") as update, context.capture_queries(options.queries):
-        last = context.evaluate(prompt, 0, "last", update)
+        last = context.evaluate(prompt, 0, "last", watched(update))
     assert last is not None
     state = context.export_state()
     with steps.step(f"{name}: reference logits of {CONTINUATION} tokens") as update:
-        logits = context.evaluate(forced[:CONTINUATION], len(prompt), "all", update)
+        logits = context.evaluate(forced[:CONTINUATION], len(prompt), "all", watched(update))
         assert logits is not None
         np.save(reference, logits)
-    with steps.step(f"{name}: {options.generate} tokens from the original cache"):
+    with steps.step(f"{name}: {options.generate} tokens from the original cache") as update:
         context.import_state(state)
         first = int(last[0].argmax())
-        original = generate(context, first, len(prompt), options.generate)
+        original = generate(context, first, len(prompt), options.generate, watched(update))
     return Window(number, prompt, forced, state, context.queries, first, original)
 
 
-def generate(context: LlamaContext, first: int, position: int, count: int) -> str:
+def generate(context: LlamaContext, first: int, position: int, count: int, update: Update) -> str:
     """Greedy text that begins with ``first``, a token at ``position``. The context holds what comes before."""
     tokens = [first]
-    if count > 1:
-        logits = context.evaluate([first], position, "last")
+    while len(tokens) < count:
+        logits = context.evaluate(tokens[-1:], position + len(tokens) - 1, "last")
         assert logits is not None
-        tokens += context.greedy(logits[0], position + 1, count - 1)
+        tokens.append(int(logits[0].argmax()))
+        update(len(tokens), count)
     return context.detokenize(tokens)
 
 
@@ -182,7 +197,7 @@ def _arms(
                         child.send(kind="arm", key=number)
                         sending.result(options.timeout)
                 except TransportError as error:
-                    child.check()
+                    child.check(0.5)
                     raise PeerError(f"sending to the decode process: {error}") from error
                 result: dict[str, Any] = {}
                 for message in child.receive("result", options.timeout):
