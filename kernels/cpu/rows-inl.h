@@ -10,6 +10,7 @@
 #define SKV_ROWS_INL_H_
 #endif
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -105,6 +106,8 @@ HWY_INLINE int32_t tile_tokens(const Rows& rows) {
 }
 HWY_INLINE bool contiguous(const Rows& rows) { return rows.stride_elem == tiers::element_bytes(rows.dtype); }
 
+constexpr int32_t kAhead = 32;  // channels
+
 // A square of 16 bytes by as many elements, transposed; rows are `stride` bytes apart.
 HWY_INLINE void transpose(uint16_t, const std::byte* from, int64_t from_stride, std::byte* to, int64_t to_stride) {
   const hn::FixedTag<uint16_t, 8> d16;
@@ -169,6 +172,10 @@ HWY_INLINE void gather_as(const Rows& rows, int32_t first, int32_t count, int32_
   const std::byte* base = rows.base + head * rows.stride_head;
   for (int32_t c = 0; c < rows.dim; c += kSide) {
     const std::byte* from = base + c * rows.stride_elem;
+    // Hardware does not foresee a line of every channel.
+    for (int32_t i = kAhead; i < kAhead + kSide && c + i < rows.dim; ++i) {
+      hwy::Prefetch(from + rows.token_offset[first] + i * rows.stride_elem);
+    }
     for (int32_t t = 0; t < squares; t += kSide) {
       transpose(T(), from + rows.token_offset[first + t], rows.stride_elem, tile + t * row_bytes + c * kBytes,
                 row_bytes);
