@@ -132,12 +132,13 @@ void Plan::adopt(std::vector<SegmentShape> shapes) {
   raw_bytes_ = 0;
   for (size_t l = 0; l < shapes.size(); ++l) {
     SegmentShape& shape = shapes[l];
-    // The paper's greedy comes with the paper's codec.
+    // The paper's greedy comes with the paper's codec; raw rows have nothing to transform, so send no channel vectors.
     const bool paper = options.strategy == Strategy::kGreedy;
+    const bool plain = paper || options.strategy == Strategy::kRaw;
     shape.chunk = static_cast<uint16_t>(options.chunk);
     shape.code = static_cast<uint8_t>(paper ? SKV_CODE_PAPER : options.code);
     for (int half = 0; half < 2; ++half) {
-      const int32_t asked = paper ? 0 : options.transforms[half];
+      const int32_t asked = plain ? 0 : options.transforms[half];
       shape.transforms[half] = shape.dim[half] == 0 ? uint8_t{0}
                                : asked < 0          ? default_transforms(half, shape.dim[half])
                                                     : static_cast<uint8_t>(asked);

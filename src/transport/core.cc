@@ -113,7 +113,7 @@ void Core::notify() {
 
 void Core::post(std::function<void()> f) {
   asio::post(io_, [this, f = std::move(f)] { locked(f); });
-  ready_.signal();
+  if (!options.progress_thread) ready_.signal();
 }
 
 void Core::release(Lock& lock) {

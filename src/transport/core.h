@@ -6,6 +6,8 @@
 // that its memory is not touched any more.
 #pragma once
 
+#include "transport/asio_setup.h"
+
 #include <condition_variable>
 #include <deque>
 #include <functional>

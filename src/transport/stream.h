@@ -2,6 +2,8 @@
 // A session over a connected stream socket, whatever its address family.
 #pragma once
 
+#include "transport/asio_setup.h"
+
 #include <asio/generic/stream_protocol.hpp>
 #include <vector>
 

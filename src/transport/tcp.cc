@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -176,7 +177,7 @@ void remove_stale(const std::string& path) {
   probe.open(Unix(), error);
   if (!error) probe.non_blocking(true, error);
   if (!error) probe.connect(Unix::endpoint(path), error);
-  if (error != std::errc::connection_refused) fail(SKV_E_ADDRESS, "%s is in use by another process", path.c_str());
+  if (error.value() != ECONNREFUSED) fail(SKV_E_ADDRESS, "%s is in use by another process", path.c_str());
   ::unlink(path.c_str());
 }
 

@@ -2,6 +2,8 @@
 // The inline plane: sessions over TCP and Unix stream sockets, through Asio.
 #pragma once
 
+#include "transport/asio_setup.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
