@@ -267,7 +267,7 @@ SKV_API void skv_engine_destroy(skv_engine* engine);
 
 /* layers: 1..4096. Errors: NULL, RANGE, NO_MEMORY. Since 0.1. */
 SKV_API skv_status skv_cache_create(int32_t layers, skv_cache** out, skv_error* err);
-/* Token range of a layer (or SKV_ALL): first_position >= 0, tokens 1..2^31-1. Layers may differ (sliding window).
+/* Token range of a layer (or SKV_ALL): first_position 0..2^62, tokens 1..2^28. Layers may differ (sliding window).
  * Errors: RANGE, EMPTY. Since 0.1. */
 SKV_API skv_status skv_cache_set_tokens(skv_cache* cache, int32_t layer, int64_t first_position, int64_t tokens,
                                         skv_error* err);
@@ -275,7 +275,7 @@ SKV_API skv_status skv_cache_set_tokens(skv_cache* cache, int32_t layer, int64_t
  * dtype SKV_F16, SKV_BF16 or SKV_F32. Errors: RANGE, GEOMETRY, DTYPE. Since 0.1. */
 SKV_API skv_status skv_cache_set_layer(skv_cache* cache, int32_t layer, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
                                        int32_t dtype, skv_error* err);
-/* This view's heads are heads first_head .. first_head + kv_heads - 1 of the model's layer (tensor parallel slices;
+/* This view's heads are heads first_head (0..65535) .. first_head + kv_heads - 1 of the layer (tensor parallel slices;
  * default 0). A destination may hold a subset of the payload's heads. Errors: RANGE. Since 0.1. */
 SKV_API skv_status skv_cache_set_first_head(skv_cache* cache, int32_t layer, int32_t first_head, skv_error* err);
 /* Group of a layer (default 0): layers that share cells or a block-table kind (vLLM KV-cache groups, llama.cpp's

@@ -10,11 +10,11 @@
 namespace skv {
 namespace {
 
-// 2^31 tokens times a 63-bit stride, and the elements of 4,096 layers, need 128 bits.
+// 2^28 tokens times a 63-bit stride, and the elements of 4,096 layers, need 128 bits.
 __extension__ using Wide = unsigned __int128;
 
 constexpr int32_t kMaxLayers = 4096;
-constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxTokens = int64_t{1} << 28;  // of the wire
 constexpr int64_t kMaxPosition = int64_t{1} << 62;  // of the wire; keeps position + tokens from overflowing
 constexpr int32_t kMaxHeads = 1024;
 constexpr int32_t kMaxDim = 4096;
@@ -124,8 +124,8 @@ void Cache::set_tokens(int32_t layer, int64_t first_position, int64_t tokens) {
   if (first_position < 0 || first_position > kMaxPosition) {
     fail(SKV_E_RANGE, "first_position %" PRId64 ", want 0..2^62", first_position);
   }
-  if (tokens == 0) fail(SKV_E_EMPTY, "0 tokens, want 1..2^31-1");
-  if (tokens < 0 || tokens > kMaxTokens) fail(SKV_E_RANGE, "%" PRId64 " tokens, want 1..2^31-1", tokens);
+  if (tokens == 0) fail(SKV_E_EMPTY, "0 tokens, want 1..2^28");
+  if (tokens < 0 || tokens > kMaxTokens) fail(SKV_E_RANGE, "%" PRId64 " tokens, want 1..2^28", tokens);
   for (CacheLayer& each : chosen) {
     each.first_position = first_position;
     each.tokens = tokens;
@@ -199,7 +199,7 @@ void Cache::set_blocks(int32_t layer, const int32_t* block_ids, size_t count, in
     fail(SKV_E_RANGE, "block_tokens %d, want 1..%d", block_tokens, kMaxBlockTokens);
   }
   if (count == 0 || count > static_cast<size_t>(kMaxTokens)) {
-    fail(SKV_E_RANGE, "%zu block ids, want 1..2^31-1", count);
+    fail(SKV_E_RANGE, "%zu block ids, want 1..2^28", count);
   }
   for (size_t i = 0; i < count; ++i) {
     if (block_ids[i] < 0) fail(SKV_E_BLOCK_ID, "block %zu has id %d, want >= 0", i, block_ids[i]);

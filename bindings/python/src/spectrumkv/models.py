@@ -130,7 +130,8 @@ def fetch(name: str = "smollm2", progress: Progress | None = None) -> Path:
     folder = cache_folder()
     target = folder / model.file_name
     with _locked(folder):
-        if target.is_file() and (folder / f"{target.name}.ok").is_file():
+        stamp = folder / f"{target.name}.ok"
+        if target.is_file() and stamp.is_file() and stamp.read_text().strip() == model.sha256:
             return target
         with tempfile.TemporaryDirectory(dir=folder) as work:
             part = Path(work) / target.name
@@ -141,7 +142,7 @@ def fetch(name: str = "smollm2", progress: Progress | None = None) -> Path:
             if got != model.sha256:
                 raise ModelError(f"{target.name}: SHA-256 is {got}, wanted {model.sha256}")
             part.replace(target)
-            (folder / f"{target.name}.ok").write_text(got + "\n")
+            stamp.write_text(got + "\n")
     return target
 
 
