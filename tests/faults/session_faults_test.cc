@@ -185,7 +185,9 @@ struct Forged {
     h.chunk = chunk;
     h.offset = offset;
     h.length = length;
-    sim.give(sim.b, raw_frame(h, std::span(bytes).subspan(std::min<std::size_t>(offset, 1000), length)));
+    const Bytes body(length, std::byte{7});  // whatever the header claims: the payload may be shorter
+    sim.give(sim.b, raw_frame(h, offset + length <= bytes.size() ? std::span(bytes).subspan(offset, length)
+                                                                 : std::span<const std::byte>(body)));
   }
   void control(FrameType type, std::span<const std::byte> body) {
     FrameHeader h = header(type);
@@ -206,11 +208,11 @@ TEST(SessionFaults, DataMustComeInOrder) {
     send(forged);
     forged.expect_protocol();
   };
-  bad([](Forged& f) { f.data(0, 0, 1000); });            // again
-  bad([](Forged& f) { f.data(2, 2000, 1000); });         // one left out
-  bad([](Forged& f) { f.data(1, 500, 1000); });          // overlapping
-  bad([](Forged& f) { f.data(1, 1000, 1000, 1); });      // a layer that is not there
-  bad([](Forged& f) { f.data(1, 1000, 19'001); });       // beyond the layer
+  bad([](Forged& f) { f.data(0, 0, 1000); });                                              // again
+  bad([](Forged& f) { f.data(2, 2000, 1000); });                                           // one left out
+  bad([](Forged& f) { f.data(1, 500, 1000); });                                            // overlapping
+  bad([](Forged& f) { f.data(1, 1000, 1000, 1); });                                        // a layer that is not there
+  bad([](Forged& f) { f.data(1, 1000, 19'001); });                                         // beyond the layer
   bad([](Forged& f) { f.control(FrameType::kCommit, encode(Commit{20'000, 0, 1, 1})); });  // too soon
   bad([](Forged& f) { f.control(FrameType::kDone, encode(Verdict{SKV_OK, ""})); });        // not its part
   bad([](Forged& f) { f.control(FrameType::kAccept, encode(Accept{20'000, 1})); });
