@@ -57,7 +57,8 @@ if ((!only_sanitizers)); then
 fi
 if ((!fast)) && [[ -z $label ]]; then
   build asan
-  run asan -j "$jobs" -L '^(unit|golden|faults|parity)$'
+  run asan -j "$jobs" -L '^(unit|golden|parity)$'
+  run asan -L '^(faults)$'
   build tsan
   run tsan -L '^(faults)$'
 fi

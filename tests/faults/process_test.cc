@@ -15,8 +15,8 @@ namespace {
 constexpr int kBeatMs = 200;
 
 struct Server {
-  Server() {
-    endpoint.set(SKV_ENDPOINT_HEARTBEAT_MS, kBeatMs);
+  explicit Server(int beat_ms = kBeatMs) {
+    endpoint.set(SKV_ENDPOINT_HEARTBEAT_MS, beat_ms);
     endpoint.set(SKV_ENDPOINT_HANDSHAKE_MS, 400);
     char bound[64];
     endpoint.listen("tcp://127.0.0.1:0", bound, sizeof bound);
@@ -36,7 +36,10 @@ class Child {
     if (pid_ == 0) {
       ::close(pipe_ends[1]);
       char uri[64] = {};
-      if (::read(pipe_ends[0], uri, sizeof uri - 1) > 0) body(uri);
+      try {
+        if (::read(pipe_ends[0], uri, sizeof uri - 1) > 0) body(uri);
+      } catch (const Error&) {  // the parent is done with it: nothing may unwind into the child's copy of the test
+      }
       ::_exit(0);
     }
     ::close(pipe_ends[0]);
@@ -163,10 +166,11 @@ TEST(ProcessFaults, AStoppedReceiverIsLostAfterThreeBeats) {
 TEST(ProcessFaults, AStoppedPeerCannotHoldARequestBeyondItsDeadline) {
   LeakWatch watch;
   Child child(receive_forever);
+  const Parcel parcel = make_parcel(kBig, 16, 1);  // before the clock starts: slow under a sanitizer
   Server server;
   child.go(server.uri);
   const auto conn = server.endpoint.accept(deadline_ms(kSoon));
-  const auto request = conn->send(1, make_parcel(kBig, 16, 1), deadline_ms(300));
+  const auto request = conn->send(1, parcel, deadline_ms(300));
   child.signal(SIGSTOP);
   const std::uint64_t start = now_ns();
   EXPECT_EQ(status_of([&] { request->wait(deadline_ms(kSoon)); }), SKV_E_TIMED_OUT);
@@ -186,21 +190,28 @@ TEST(ProcessFaults, AHalfClosedPeerIsLost) {
 
 TEST(ProcessFaults, ASlowReaderIsHeldUntilTheDeadline) {
   LeakWatch watch;
-  Server server;
+  const Parcel parcel =
+      make_parcel(kBig, 16, 1);  // takes seconds under a sanitizer: before anybody may be called silent
+  std::vector<std::byte> buffer(kBig);
+  Server server(500);
   HandPeer peer(server.uri);
   const auto conn = server.endpoint.accept(deadline_ms(kSoon));
-  const auto request = conn->send(1, make_parcel(64 << 20, 4, 1), deadline_ms(1500));
-  std::vector<std::byte> buffer(64 << 20);
+  const auto request = conn->send(1, parcel, deadline_ms(4000));
   while (peer.events.empty() || peer.events.back().kind != Event::Kind::kOffered) peer.step();
   peer.session.accept(peer.events.back().id, buffer, kNever);
+  // About 20 MB/s: many heartbeats pass before the deadline does, and the payload does not fit before it.
   const std::uint64_t start = now_ns();
-  while (request->test() == SKV_IN_PROGRESS && now_ns() - start < 1'400'000'000) {
+  skv_status status = SKV_IN_PROGRESS;
+  while (status == SKV_IN_PROGRESS && now_ns() - start < kSoon * 1'000'000) {
     peer.step(1);
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    try {
+      status = request->test();
+    } catch (const Error& error) {
+      status = error.status();
+    }
   }
-  EXPECT_EQ(request->test(), SKV_IN_PROGRESS) << "slow is not lost";
-  EXPECT_EQ(status_of([&] { request->wait(deadline_ms(kSoon)); }), SKV_E_TIMED_OUT);
-  EXPECT_LT((now_ns() - start) / 1'000'000, 1500u + 2000u);
+  EXPECT_EQ(status, SKV_E_TIMED_OUT) << "slow is not lost";
 }
 
 TEST(ProcessFaults, AScannerCostsOneClosedSocket) {
