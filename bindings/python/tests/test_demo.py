@@ -24,8 +24,9 @@ KEYS = {
 
 
 def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    # A shell's background job ignores SIGINT and so would what it starts: Ctrl-C is part of what is tested.
     return subprocess.Popen(
-        [sys.executable, "-m", "spectrumkv", "demo", "--out", str(out), *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "spectrumkv", "demo", "--out", str(out), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,10 +7,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
 import llama_cpp.llama_cpp as api
@@ -43,6 +45,26 @@ def _load_ggml() -> ctypes.CDLL:
     library.ggml_backend_tensor_get.restype = None
     library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     return library
+
+
+@contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block. Inside a ctypes callback Python would print and forget it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual):  # ignored, default, or not Python's
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            usual(*came[0])
 
 
 class LlamaContext:
@@ -218,7 +240,8 @@ class LlamaContext:
                     last = begin + i == total - 1
                     batch.logits[i] = logits == "all" or (logits == "last" and last)
                 self._capturing = self._wanted_queries > 0 and total - begin - len(part) < self._wanted_queries
-                status = api.llama_decode(self._context, batch)
+                with _interrupt_afterwards():
+                    status = api.llama_decode(self._context, batch)
                 if status != 0:
                     raise RuntimeError(
                         f"llama_decode gave {status} at position {position + begin} of {position + total}"
