@@ -138,6 +138,6 @@ def test_the_decode_process_dies(running: tuple[subprocess.Popen[str], int]) -> 
 def test_the_prefill_process_dies(running: tuple[subprocess.Popen[str], int], kill: signal.Signals) -> None:
     process, child = running
     os.kill(process.pid, kill)
-    process.communicate(timeout=30)
-    assert process.returncode != 0
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode != 0, text
     assert gone(child, 15)

@@ -20,8 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .models import sha256_of
+from .plan import Scores
 
 _KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30}  # enum ggml_type
+# Architectures of sliding-window models: one layer in so many has full attention, the last of each group (llama.cpp,
+# llama_hparams::set_swa_pattern as each architecture calls it).
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6}
 _U8P = ctypes.POINTER(ctypes.c_uint8)
 
 
@@ -71,6 +75,7 @@ class LlamaContext:
     """A GGUF model and one context with one sequence (id 0). A context manager; one thread at a time.
 
     ``flash_attention`` on stores V token-major (``v_trans`` 0 in exported states), off transposed (``v_trans`` 1).
+    ``swa_full`` keeps every token in sliding-window layers too; off, only about a window of them (as llama-server does).
     Batches always have ``n_batch`` tokens (the last one fewer): two contexts that evaluate the same tokens from the
     same state give bit-equal logits.
     """
@@ -84,6 +89,7 @@ class LlamaContext:
         threads: int | None = None,
         kv_dtype: Literal["f16", "bf16", "f32"] = "f16",
         flash_attention: bool = True,
+        swa_full: bool = False,
     ) -> None:
         self._model: Any = None
         self._context: Any = None
@@ -106,6 +112,7 @@ class LlamaContext:
         parameters.n_threads = parameters.n_threads_batch = threads or min(8, os.cpu_count() or 1)
         parameters.type_k = parameters.type_v = _KV_TYPES[kv_dtype]
         parameters.flash_attn_type = 1 if flash_attention else 0
+        parameters.swa_full = swa_full
         self._callback = api.ggml_backend_sched_eval_callback(self._see)  # kept: llama.cpp holds the pointer
         parameters.cb_eval = self._callback
         self._context = api.llama_init_from_model(self._model, parameters)
@@ -140,20 +147,41 @@ class LlamaContext:
     def _metadata(self, key: str) -> str | None:
         """A value of the file's metadata as text, ``key`` without the architecture's name; arrays are ``[a, b]``."""
 
-        def read(name: str) -> str | None:
-            buffer = ctypes.create_string_buffer(4096)
-            length = api.llama_model_meta_val_str(self._model, name.encode(), buffer, len(buffer))
-            return buffer.value.decode() if 0 <= length < len(buffer) else None
+        architecture = self._metadata_of("general.architecture")
+        return None if architecture is None else self._metadata_of(f"{architecture}.{key}")
 
-        architecture = read("general.architecture")
-        return None if architecture is None else read(f"{architecture}.{key}")
+    def _metadata_of(self, name: str) -> str | None:
+        buffer = ctypes.create_string_buffer(4096)
+        length = api.llama_model_meta_val_str(self._model, name.encode(), buffer, len(buffer))
+        return buffer.value.decode() if 0 <= length < len(buffer) else None
+
+    @property
+    def windows(self) -> list[int]:
+        """Sliding-window length of every layer in tokens, the token itself included; 0 where attention is full.
+
+        Raises RuntimeError for a sliding-window architecture whose pattern of layers is not known here.
+        """
+        window = int(self._metadata("attention.sliding_window") or 0)
+        if window == 0:
+            return [0] * self.n_layer
+        architecture = self._metadata_of("general.architecture") or "?"
+        period = _FULL_EVERY.get(architecture)
+        if period is None:
+            raise RuntimeError(f"{architecture}: which of its layers have a sliding window is not known here")
+        return [0 if layer % period == period - 1 else window for layer in range(self.n_layer)]
+
+    @property
+    def state_layers(self) -> list[int]:
+        """The model's layers in the order of an exported state: those with full attention first."""
+        return sorted(range(self.n_layer), key=lambda layer: self.windows[layer] != 0)
 
     @property
     def kv_heads(self) -> list[int]:
-        """KV heads of every layer."""
+        """KV heads of every layer of an exported state, in its order (:attr:`state_layers`)."""
         listed = self._metadata("attention.head_count_kv")
         if listed is not None and listed.startswith("["):
-            return [int(count) for count in listed.strip("[]").split(",")]
+            counts = [int(count) for count in listed.strip("[]").split(",")]
+            return [counts[layer] for layer in self.state_layers]
         return [int(api.llama_model_n_head_kv(self._model))] * self.n_layer
 
     @property
@@ -309,11 +337,17 @@ class LlamaContext:
 
     @property
     def queries(self) -> list[NDArray[np.float32]]:
-        """Per layer ``[n, q_heads, dim]`` float32, after :meth:`capture_queries`. Channels are in the order of the K rows
-        of an exported state."""
+        """Per layer of an exported state, in its order (:attr:`state_layers`), ``[n, q_heads, dim]`` float32; after
+        :meth:`capture_queries`. Channels are in the order of the state's K rows."""
         if sorted(self._queries) != list(range(self.n_layer)):
             raise RuntimeError(f"queries of {len(self._queries)} of {self.n_layer} layers were captured")
-        return [self._queries[layer][0] for layer in range(self.n_layer)]
+        return [self._queries[layer][0] for layer in self.state_layers]
+
+    def set_queries(self, scores: Scores, queries: Sequence[NDArray[np.float32]]) -> None:
+        """Gives captured queries (:attr:`queries`) to scores of a cache made from an exported state."""
+        windows = self.windows
+        for index, layer in enumerate(self.state_layers):
+            scores.set_queries(index, queries[index], window=windows[layer])
 
     def _see(self, tensor: Any, ask: bool, _data: Any) -> bool:
         # "Qcur-<layer>" is the name before and after RoPE; the rotated one is ggml's ROPE operation.

@@ -82,8 +82,10 @@ def demo(
         timeout=timeout,
     )
     console = out()
+    steps = Steps(console)
     try:
-        runs, name = run(options, Steps(console))
+        with steps.interruptible():
+            runs, name = run(options, steps)
     except (PeerError, RuntimeError) as error:
         raise fail(str(error)) from error
     report.print_texts(console, runs)

@@ -183,8 +183,7 @@ def _arms(
     cache = Cache.from_llama(window.state, context.kv_heads)
     cache.set_identity(context.fingerprint, hash_tokens(window.prompt))
     with Scores() as scores:
-        for layer, queries in enumerate(window.queries):
-            scores.set_queries(layer, queries)
+        context.set_queries(scores, window.queries)
         engine.score(cache, scores)
         for number, run in enumerate(runs):
             name = f"window {window.number + 1} of {options.windows}, arm {number + 1} of {len(runs)}: {run.arm.label}"

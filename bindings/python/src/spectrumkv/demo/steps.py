@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,6 +23,30 @@ class Steps:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._interrupted = False
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While active, Ctrl-C ends the job at the next step at the latest. Python forgets one that arrives inside a
+        finalizer."""
+
+        def remember(_number: int, _frame: FrameType | None) -> NoReturn:
+            self._interrupted = True
+            raise KeyboardInterrupt
+
+        usual = signal.getsignal(signal.SIGINT)
+        if usual is not signal.default_int_handler:  # ignored, or the host's own
+            yield
+            return
+        signal.signal(signal.SIGINT, remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+
+    def _stop_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def say(self, text: str) -> None:
         """A line."""
@@ -29,10 +55,12 @@ class Steps:
     @contextmanager
     def step(self, text: str) -> Iterator[Update]:
         """One step; call what it gives with (done, total) to move it on."""
+        self._stop_if_interrupted()
         started = time.monotonic()
         shown = self._bar(text) if self.console.is_terminal else self._lines(text, started)
         with shown as update:
             yield update
+        self._stop_if_interrupted()
         self.say(f"{text}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
