@@ -102,6 +102,7 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
   view(source, from, g);
   view(destination, to, g);
   skv::Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy(strategy);
   if (transforms == 0) {
     plan.set(SKV_PLAN_K_TRANSFORMS, 0);

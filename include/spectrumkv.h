@@ -32,6 +32,7 @@
  *   TRY(view(&k2[0][0][0], &v2[0][0][0], &to, &err));
  *   TRY(skv_plan_create(engine, &plan, &err));
  *   TRY(skv_plan_set_budget(plan, 0.40, &err));              // of the 16-bit size, everything counted
+ *   TRY(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err));     // real models: queries or a profile instead
  *   TRY(skv_plan_solve(plan, from, NULL, &err));
  *   TRY(skv_encode(engine, from, plan, NULL, &sent, &err));
  *   TRY(skv_payload_data(sent, &bytes, &size, &err));        // ... these bytes travel ...
@@ -46,7 +47,7 @@
  *
  * ---------------------------------------------------------------------------------------------------------------
  * Words. engine: a device with its threads and scratch. cache: a view of KV memory the caller owns. scores: how much
- * each token matters. plan: a tier for every (layer, K or V, token) and the exact byte count it implies. tier: how
+ * each token matters. profile: what is known of a model. plan: a tier for every (layer, K or V, token) and the exact byte count it implies. tier: how
  * many bits a token's row is sent with. payload: the encoded bytes, one self-contained segment a layer. receipt: what
  * was done. endpoint, conn, request: a local end, one peer, one asynchronous operation.
  *
@@ -224,6 +225,8 @@ SKV_API const char* skv_status_name(skv_status status);
 typedef struct skv_engine skv_engine;
 typedef struct skv_cache skv_cache;
 typedef struct skv_scores skv_scores;
+typedef struct skv_profile skv_profile;
+typedef struct skv_needle_probe skv_needle_probe;
 typedef struct skv_plan skv_plan;
 typedef struct skv_payload skv_payload;
 typedef struct skv_endpoint skv_endpoint;
@@ -354,6 +357,60 @@ SKV_API skv_status skv_scores_get(const skv_scores* scores, int32_t layer, int32
                                   skv_error* err);
 SKV_API void skv_scores_destroy(skv_scores* scores);
 
+/* -------------------------------------------------------------------------------------------------- profile */
+
+/* What is known of one model: how much an error in each layer's K and V costs (multipliers that turn "weight x squared
+ * error" into KL), and whether tiers below 8 bits are safe for it. Made once by probing, kept as JSON, bound to the model's
+ * fingerprint and the codec's version (docs/profile.md). */
+
+#define SKV_VERDICT_NONE 0
+#define SKV_VERDICT_YES 1
+#define SKV_VERDICT_NO 2
+/* Probes. */
+#define SKV_PROBE_LOGITS 0 /* attention logits of sampled keys under real queries */
+#define SKV_PROBE_NEEDLE 1 /* the paper's needle prompts */
+
+/* fingerprint[32] of the model, its layers (1..4096) as in its caches, and the SKV_CODE_* that verdicts are about.
+ * Errors: NULL, RANGE. Since 0.1. */
+SKV_API skv_status skv_profile_create(const uint8_t* fingerprint, int32_t layers, int32_t code, skv_profile** out,
+                                      skv_error* err);
+/* Reads JSON text[bytes]. Errors: NULL, MALFORMED, VERSION (another format or codec: probe again), CHECKSUM (edited or
+ * damaged). Safe on untrusted bytes. Since 0.1. */
+SKV_API skv_status skv_profile_open(const char* text, size_t bytes, skv_profile** out, skv_error* err);
+/* Writes JSON to buffer[capacity] (not NUL-terminated); *bytes is its size, also when buffer is NULL (then nothing is
+ * written). Errors: NULL, TOO_SMALL. Since 0.1. */
+SKV_API skv_status skv_profile_save(const skv_profile* profile, char* buffer, size_t capacity, size_t* bytes,
+                                    skv_error* err);
+/* Adds a calibration trial: with only this layer's half at a low tier the model's mean KL was `kl` nats, where skv_plan_cost
+ * of a plan with this profile and scores of this kind (SKV_SCORED_KV or _QUERIES) was `cost`. Trials of several texts add
+ * up. The multipliers are used once every layer's K has a trial. Errors: RANGE, NON_FINITE. Since 0.1. */
+SKV_API skv_status skv_profile_calibrate(skv_profile* profile, int32_t layer, int32_t half, int32_t scored, double cost,
+                                         double kl, skv_error* err);
+/* Records what a probe said (SKV_VERDICT_*) after so many trials. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_profile_set_verdict(skv_profile* profile, int32_t probe, int32_t verdict, int32_t passed,
+                                           int32_t trials, skv_error* err);
+/* What a probe said; probe SKV_ALL: the word that counts (NO if any said so, else YES if any did). passed and trials may
+ * be NULL. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_profile_get_verdict(const skv_profile* profile, int32_t probe, int32_t* verdict, int32_t* passed,
+                                           int32_t* trials, skv_error* err);
+SKV_API void skv_profile_destroy(skv_profile* profile);
+
+/* The paper's probe: SKV_NEEDLE_TRIALS prompts of about `words` words (64..1000000) with a number hidden in filler text and
+ * asked for at their end. The caller's engine evaluates each prompt, moves the cache through this library at the budget to
+ * be proven (the paper: 0.3), lets the model continue for a dozen tokens and hands the text back. Two of three must hold the
+ * number. Errors: NULL, RANGE. Since 0.1. */
+#define SKV_NEEDLE_TRIALS 3
+SKV_API skv_status skv_needle_probe_create(uint32_t words, skv_needle_probe** out, skv_error* err);
+/* A trial's prompt as UTF-8, NUL-terminated, owned by the probe. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_needle_probe_prompt(const skv_needle_probe* probe, int32_t trial, const char** out, skv_error* err);
+/* The model's answer text[bytes]; *found is 1 when it holds the number. Errors: NULL, RANGE, STATE (already answered).
+ * Since 0.1. */
+SKV_API skv_status skv_needle_probe_answer(skv_needle_probe* probe, int32_t trial, const char* text, size_t bytes,
+                                           int32_t* found, skv_error* err);
+/* Records the verdict in a profile. Errors: STATE (an answer is missing). Since 0.1. */
+SKV_API skv_status skv_needle_probe_verdict(const skv_needle_probe* probe, skv_profile* profile, skv_error* err);
+SKV_API void skv_needle_probe_destroy(skv_needle_probe* probe);
+
 /* ----------------------------------------------------------------------------------------------------- plan */
 
 /* Plan options; set before skv_plan_solve. */
@@ -365,6 +422,7 @@ SKV_API void skv_scores_destroy(skv_scores* scores);
 #define SKV_PLAN_K_TIERS 6      /* bit set of 1 << tier the plan may use; default {4,6,8,RAW} */
 #define SKV_PLAN_V_TIERS 7      /* default {2,4,6,8,RAW} */
 #define SKV_PLAN_RAW_DTYPE 8    /* how RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16 */
+#define SKV_PLAN_UNPROVEN 9     /* 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0 */
 
 /* Creates a plan for an engine's device with default options and the "error-aware" strategy.
  * Errors: NULL, NO_MEMORY. Since 0.1. */
@@ -380,19 +438,40 @@ SKV_API skv_status skv_plan_set_budget_bytes(skv_plan* plan, uint64_t bytes, skv
  *   "error-aware"  minimise weight x squared error under the byte budget with one Lagrange multiplier (default)
  *   "raw"          every row RAW; the budget is not used; lossless
  *   "uniform-2" | "uniform-4" | "uniform-6" | "uniform-8"   one tier for all but the sinks; the budget is not used
- *   "greedy"       the paper's three-tier greedy by importance (arXiv 2606.08635, f8 = 4b - 1 ...) with the paper's
- *                  code, no transforms, the paper's position, recency and key-norm importance */
+ * The policies of arXiv 2606.08635 and its baselines: one tier a token for all layers and both halves, from one importance
+ * a token; the paper's code without transforms unless CODE and the TRANSFORMS options say otherwise. Each takes the largest
+ * nominal budget whose payload fits the byte budget:
+ *   "greedy"       INT4, the most important INT8, then FP16 (f8 = 4b - 1; f16 = 2b - 1)
+ *   "sink-protect" the same with the sinks at FP16
+ *   "balanced"     FP16 : INT8 : INT4 as 1 : 2 : 2 while possible
+ *   "random"       greedy over a fixed scattering of the tokens
+ *   "adaptive"     FP16 and INT8 only; below b = 0.5 tokens are dropped (the cache must be able to mask them)
+ *   "pdtrim"       the sinks and the most recent tokens at FP16, the rest dropped
+ *   "sws"          the sinks and the most important tokens at FP16, the rest dropped
+ * ":IMPORTANCE" may follow all but random and pdtrim: "position" (default: sinks, exponential decay after them, the last
+ * fifth raised), "recency", "value-aware", "key-norm", "attention" (of the queries in the scores). */
 SKV_API skv_status skv_plan_set_strategy(skv_plan* plan, const char* name, skv_error* err);
+/* What is known of the model: multipliers for the costs and the verdict on low tiers (see skv_profile_create). Copied.
+ * NULL: none (default). Since 0.1. */
+SKV_API skv_status skv_plan_set_profile(skv_plan* plan, const skv_profile* profile, skv_error* err);
 /* Chooses a tier for every row of the cache. scores may be NULL (keys and values only are scored here when the
- * strategy needs it). Never exceeds the budget. Errors: those of skv_cache_check and skv_score, BUDGET (names the
- * floor), STATE (no budget set), GEOMETRY (a transform does not divide the dim), LAYOUT (scores of another shape).
- * Since 0.1. */
+ * strategy needs it). Never exceeds the budget.
+ * Tiers below 8 bits need a verdict: the profile's; else, with queries in the scores, that of a logit probe on this very
+ * cache (a chunk of each layer's keys at 4 bits under the real queries; layers it harms get 8-bit keys); else
+ * SKV_PLAN_UNPROVEN 1. On a no, "error-aware" does without them and other strategies fail.
+ * Errors: those of skv_cache_check and skv_score, BUDGET (names the floor), STATE (no budget set, or no queries for
+ * importance by attention), GEOMETRY (a transform does not divide the dim), LAYOUT (scores or profile of another shape),
+ * MODEL (profile of another model), PERMITTED (no verdict, or a no; or the strategy drops tokens and the cache cannot mask
+ * them). Since 0.1. */
 SKV_API skv_status skv_plan_solve(skv_plan* plan, const skv_cache* cache, const skv_scores* scores, skv_error* err);
 /* Exact payload bytes of the solved plan. Errors: STATE. Since 0.1. */
 SKV_API skv_status skv_plan_bytes(const skv_plan* plan, uint64_t* out, skv_error* err);
 /* Copies the tiers of a layer's K or V to out[tokens]. Errors: STATE, RANGE. Since 0.1. */
 SKV_API skv_status skv_plan_get_tiers(const skv_plan* plan, int32_t layer, int32_t half, uint8_t* out, size_t tokens,
                                       skv_error* err);
+/* Sum of weight x squared error over a layer's K or V rows under the plan's present tiers: what "error-aware" minimises. In
+ * nats of KL with a calibrated profile. Errors: STATE (not solved, or another strategy), RANGE. Since 0.1. */
+SKV_API skv_status skv_plan_cost(const skv_plan* plan, int32_t layer, int32_t half, double* out, skv_error* err);
 /* Replaces the tiers of a layer's K or V of a solved plan (the byte count follows; the budget is not checked).
  * Errors: STATE, RANGE, PERMITTED (DROP for a cache that cannot mask). Since 0.1. */
 SKV_API skv_status skv_plan_set_tiers(skv_plan* plan, int32_t layer, int32_t half, const uint8_t* tiers, size_t tokens,
@@ -490,7 +569,24 @@ typedef struct skv_receipt {
   int32_t code;                 /* SKV_CODE_* */
   double break_even_bits_per_s; /* link speed above which raw is faster: 8 x saved bytes / (encode + decode time);
                                    with only one of the two times known, that one; 0 when unknown */
+  int32_t int4;                 /* SKV_VERDICT_* on tiers below 8 bits, of the probe or profile that was asked */
+  int32_t proof;                /* SKV_PROOF_*: who allowed them */
+  double predicted_kl;          /* nats, with a calibrated profile; else 0 */
+  double worst_snr_db;          /* logit probe: the worst head's signal-to-noise ratio at 4 bits; 0 when not probed */
+  int32_t worst_layer;          /* ... and where; -1 when not probed */
+  int32_t worst_head;
+  uint32_t escalated_layers;    /* layers whose keys the probe raised to 8 bits */
+  int32_t raw_is_faster;        /* the link measured was faster than break-even: 1 yes, 0 no, -1 unknown */
+  uint64_t dropped_rows;        /* K and V rows not sent */
+  double k_mass[8];             /* attention of the queries on tokens, by tier of their K row; sums to 1; 0 without queries */
+  double v_mass[8];             /* the same by tier of their V row */
+  double link_bits_per_s;       /* payload bits / wire_ns; 0 when not sent here */
 } skv_receipt;
+/* Who allowed tiers below 8 bits. */
+#define SKV_PROOF_NONE 0    /* none used */
+#define SKV_PROOF_CALLER 1  /* SKV_PLAN_UNPROVEN */
+#define SKV_PROOF_PROFILE 2 /* the profile */
+#define SKV_PROOF_LOGITS 3  /* the logit probe on this cache */
 /* Errors: NULL, ARGUMENT (struct_size), STATE. Since 0.1. */
 SKV_API skv_status skv_payload_receipt(const skv_payload* payload, skv_receipt* out, skv_error* err);
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "kernels/tiers.h"
 
@@ -27,7 +26,8 @@ struct Hull {
   std::vector<Step> steps;
 };
 
-Hull hull_of(const SegmentShape& shape, int half, const PlanOptions& options) {
+Hull hull_of(const LayerPlan& layer, int half, float two_bit_caution) {
+  const SegmentShape& shape = layer.shape;
   struct Point {
     uint8_t tier;
     uint64_t bytes;
@@ -35,8 +35,9 @@ Hull hull_of(const SegmentShape& shape, int half, const PlanOptions& options) {
   };
   std::vector<Point> points;
   for (uint8_t tier = 1; tier < tiers::kTierCount; ++tier) {
-    if ((options.tiers[half] >> tier & 1U) == 0) continue;
-    points.push_back({tier, row_bytes(shape, half, tier), relative_error(options.code, tier)});
+    if ((layer.permitted[half] >> tier & 1U) == 0) continue;
+    points.push_back(
+        {tier, row_bytes(shape, half, tier), relative_error(shape.code, tier) * (tier == 1 ? two_bit_caution : 1.0F)});
   }
   std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.bytes < b.bytes; });
   std::vector<Point> kept;
@@ -68,7 +69,7 @@ void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options) 
   for (LayerPlan& layer : layers) {
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
-      const Hull hull = hull_of(layer.shape, half, options);
+      const Hull hull = hull_of(layer, half, 1.0F);
       for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
         layer.tiers[half][t] = is_sink(layer.shape, options, t) ? tiers::kRaw : hull.floor;
       }
@@ -77,13 +78,13 @@ void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options) 
 }
 
 uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options,
-                              std::span<const LayerCosts> costs, uint64_t row_budget) {
+                              std::span<const LayerCosts> costs, float two_bit_caution, uint64_t row_budget) {
   const auto each_row = [&](auto&& visit) {
     for (size_t l = 0; l < layers.size(); ++l) {
       LayerPlan& layer = layers[l];
       for (int half = 0; half < 2; ++half) {
         if (layer.shape.dim[half] == 0) continue;
-        const Hull hull = hull_of(layer.shape, half, options);
+        const Hull hull = hull_of(layer, half, two_bit_caution);
         for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
           if (is_sink(layer.shape, options, t)) continue;
           if (!visit(layer.tiers[half][t], costs[l].half[half][t], hull)) return;
@@ -125,60 +126,6 @@ uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions&
     return used < row_budget;
   });
   return used;
-}
-
-namespace {
-
-// The paper's default importance looks at positions only: sinks first, then a decay from the start and a rise towards
-// the end. Time constants are an eighth of the prompt.
-std::vector<uint32_t> tokens_by_importance(uint32_t tokens) {
-  std::vector<uint32_t> order(tokens);
-  std::iota(order.begin(), order.end(), 0U);
-  const double span = std::max(1.0, tokens / 8.0);
-  const auto importance = [&](uint32_t t) {
-    return std::exp(-static_cast<double>(t) / span) + std::exp(-static_cast<double>(tokens - 1 - t) / span);
-  };
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return importance(a) > importance(b); });
-  return order;
-}
-
-}  // namespace
-
-bool allocate_greedy(std::vector<LayerPlan>& layers, const PlanOptions& options, uint64_t budget,
-                     const std::function<uint64_t()>& bytes) {
-  // Layers of a sliding window hold other token ranges; importance is ranked within each distinct length.
-  const auto assign = [&](double high_fraction, uint8_t high, uint8_t low) {
-    for (LayerPlan& layer : layers) {
-      const uint32_t tokens = layer.shape.tokens;
-      const std::vector<uint32_t> order = tokens_by_importance(tokens);
-      const auto count = static_cast<uint32_t>(std::floor(high_fraction * tokens));
-      for (int half = 0; half < 2; ++half) {
-        if (layer.shape.dim[half] == 0) continue;
-        for (uint32_t i = 0; i < tokens; ++i) layer.tiers[half][order[i]] = i < count ? high : low;
-        for (uint32_t t = 0; t < tokens && is_sink(layer.shape, options, t); ++t) layer.tiers[half][t] = tiers::kRaw;
-      }
-    }
-  };
-  // Bytes rise with the fraction: bisect over a grid of 1/4096.
-  constexpr int kGrid = 4096;
-  const auto largest = [&](uint8_t high, uint8_t low) {
-    int fits = -1;
-    int above = kGrid + 1;
-    while (above - fits > 1) {
-      const int middle = fits + (above - fits) / 2;
-      assign(static_cast<double>(middle) / kGrid, high, low);
-      (bytes() <= budget ? fits : above) = middle;
-    }
-    return fits;
-  };
-  int fits = largest(tiers::kRaw, 4);
-  if (fits >= 0) {
-    assign(static_cast<double>(fits) / kGrid, tiers::kRaw, 4);
-    return true;
-  }
-  fits = largest(4, 2);
-  assign(std::max(0, fits) / static_cast<double>(kGrid), 4, 2);
-  return fits >= 0;
 }
 
 }  // namespace skv

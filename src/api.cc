@@ -14,6 +14,8 @@
 #include "codec.h"
 #include "error.h"
 #include "llama.h"
+#include "probe.h"
+#include "profile.h"
 #include "transport/clock.h"
 #include "transport/endpoint.h"
 
@@ -34,6 +36,8 @@
 SKV_HANDLE(skv_engine, 0x534B5645, std::shared_ptr<skv::Engine>);
 SKV_HANDLE(skv_cache, 0x534B5643, skv::Cache);
 SKV_HANDLE(skv_scores, 0x534B5653, skv::Scores);
+SKV_HANDLE(skv_profile, 0x534B5646, skv::Profile);
+SKV_HANDLE(skv_needle_probe, 0x534B5642, skv::NeedleProbe);
 SKV_HANDLE(skv_payload, 0x534B5650, std::unique_ptr<skv::Payload>);
 SKV_HANDLE(skv_endpoint, 0x534B5654, std::shared_ptr<skv::transport::Endpoint>);
 SKV_HANDLE(skv_conn, 0x534B564E, std::shared_ptr<skv::transport::Conn>);
@@ -106,6 +110,8 @@ void no_stream(const void* stream) {
 #define ENGINE(h) (*open_handle(h, "engine").it)
 #define CACHE(h) open_handle(h, "cache").it
 #define SCORES(h) open_handle(h, "scores").it
+#define PROFILE(h) open_handle(h, "profile").it
+#define NEEDLE(h) open_handle(h, "probe").it
 #define PLAN(h) open_handle(h, "plan").it
 #define PAYLOAD(h) (*open_handle(h, "payload").it)
 #define ENDPOINT(h) (*open_handle(h, "endpoint").it)
@@ -320,6 +326,18 @@ SKV_API skv_status skv_plan_set_strategy(skv_plan* plan, const char* name, skv_e
     PLAN(plan).set_strategy(name);
   });
 }
+SKV_API skv_status skv_plan_set_profile(skv_plan* plan, const skv_profile* profile, skv_error* err) {
+  return guarded(err, [&] {
+    PLAN(plan).profile = profile == nullptr ? nullptr : std::make_shared<const skv::Profile>(PROFILE(profile));
+  });
+}
+SKV_API skv_status skv_plan_cost(const skv_plan* plan, int32_t layer, int32_t half, double* out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
+    *out = PLAN(plan).cost(layer, half);
+  });
+}
 SKV_API skv_status skv_plan_solve(skv_plan* plan, const skv_cache* cache, const skv_scores* scores, skv_error* err) {
   return guarded(err, [&] {
     skv::Plan& solved = PLAN(plan);
@@ -353,6 +371,103 @@ SKV_API skv_status skv_plan_set_tiers(skv_plan* plan, int32_t layer, int32_t hal
   });
 }
 SKV_API void skv_plan_destroy(skv_plan* plan) { delete plan; }
+
+// ------------------------------------------------------------------------------------------------- profile
+
+SKV_API skv_status skv_profile_create(const uint8_t* fingerprint, int32_t layers, int32_t code, skv_profile** out,
+                                      skv_error* err) {
+  return guarded(err, [&] {
+    need(fingerprint, "fingerprint");
+    need(out, "out");
+    if (layers < 1 || layers > 4096) fail(SKV_E_RANGE, "%d layers: wanted 1..4096", layers);
+    if (code != SKV_CODE_EMBEDDED && code != SKV_CODE_PAPER) {
+      fail(SKV_E_RANGE, "code %d: wanted SKV_CODE_EMBEDDED or SKV_CODE_PAPER", code);
+    }
+    std::array<uint8_t, SKV_FINGERPRINT_BYTES> of{};
+    std::copy_n(fingerprint, of.size(), of.begin());
+    *out = new skv_profile(of, layers, code);
+  });
+}
+SKV_API skv_status skv_profile_open(const char* text, size_t bytes, skv_profile** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(text, "text");
+    need(out, "out");
+    *out = new skv_profile(skv::Profile::parse({text, bytes}));
+  });
+}
+SKV_API skv_status skv_profile_save(const skv_profile* profile, char* buffer, size_t capacity, size_t* bytes,
+                                    skv_error* err) {
+  return guarded(err, [&] {
+    need(bytes, "bytes");
+    const std::string text = PROFILE(profile).json();
+    if (buffer != nullptr) {
+      if (capacity < text.size()) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %zu", capacity, text.size());
+      std::copy(text.begin(), text.end(), buffer);
+    }
+    *bytes = text.size();
+  });
+}
+SKV_API skv_status skv_profile_calibrate(skv_profile* profile, int32_t layer, int32_t half, int32_t scored, double cost,
+                                         double kl, skv_error* err) {
+  return guarded(err, [&] { PROFILE(profile).calibrate(layer, half, scored, cost, kl); });
+}
+SKV_API skv_status skv_profile_set_verdict(skv_profile* profile, int32_t probe, int32_t verdict, int32_t passed,
+                                           int32_t trials, skv_error* err) {
+  return guarded(err, [&] {
+    if (verdict < SKV_VERDICT_NONE || verdict > SKV_VERDICT_NO) {
+      fail(SKV_E_RANGE, "verdict %d: wanted SKV_VERDICT_NONE, _YES or _NO", verdict);
+    }
+    if (passed < 0 || trials < passed)
+      fail(SKV_E_RANGE, "%d of %d trials passed: wanted 0 <= passed <= trials", passed, trials);
+    PROFILE(profile).set_verdict(probe, {verdict, passed, trials});
+  });
+}
+SKV_API skv_status skv_profile_get_verdict(const skv_profile* profile, int32_t probe, int32_t* verdict, int32_t* passed,
+                                           int32_t* trials, skv_error* err) {
+  return guarded(err, [&] {
+    need(verdict, "verdict");
+    const skv::Profile& from = PROFILE(profile);
+    skv::Profile::Verdict said;
+    if (probe == SKV_ALL) {
+      said.int4 = from.int4();
+    } else {
+      said = from.verdict(probe);
+    }
+    *verdict = said.int4;
+    if (passed != nullptr) *passed = said.passed;
+    if (trials != nullptr) *trials = said.trials;
+  });
+}
+SKV_API void skv_profile_destroy(skv_profile* profile) { delete profile; }
+
+SKV_API skv_status skv_needle_probe_create(uint32_t words, skv_needle_probe** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = new skv_needle_probe(words);
+  });
+}
+SKV_API skv_status skv_needle_probe_prompt(const skv_needle_probe* probe, int32_t trial, const char** out,
+                                           skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = NEEDLE(probe).prompt(trial).c_str();
+  });
+}
+SKV_API skv_status skv_needle_probe_answer(skv_needle_probe* probe, int32_t trial, const char* text, size_t bytes,
+                                           int32_t* found, skv_error* err) {
+  return guarded(err, [&] {
+    need(text, "text");
+    need(found, "found");
+    *found = NEEDLE(probe).answer(trial, {text, bytes}) ? 1 : 0;
+  });
+}
+SKV_API skv_status skv_needle_probe_verdict(const skv_needle_probe* probe, skv_profile* profile, skv_error* err) {
+  return guarded(err, [&] {
+    const skv::Profile::Verdict verdict = NEEDLE(probe).verdict();
+    PROFILE(profile).set_verdict(SKV_PROBE_NEEDLE, verdict);
+  });
+}
+SKV_API void skv_needle_probe_destroy(skv_needle_probe* probe) { delete probe; }
 
 // ------------------------------------------------------------------------------------------------- payload
 

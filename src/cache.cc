@@ -14,7 +14,7 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 constexpr int32_t kMaxLayers = 4096;
-constexpr int64_t kMaxTokens = int64_t{1} << 28;  // of the wire
+constexpr int64_t kMaxTokens = int64_t{1} << 28;    // of the wire
 constexpr int64_t kMaxPosition = int64_t{1} << 62;  // of the wire; keeps position + tokens from overflowing
 constexpr int32_t kMaxHeads = 1024;
 constexpr int32_t kMaxDim = 4096;

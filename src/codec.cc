@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "kernels/tiers.h"
+#include "probe.h"
 #include "rows.h"
 
 namespace skv {
@@ -264,6 +265,75 @@ std::vector<Unit> units_of(const std::vector<HalfWork>& works) {
 
 // ------------------------------------------------------------------------------------------------- solving
 
+namespace {
+
+// Tiers below 8 bits need a word: the caller's, the profile's, or the logit probe's on this very cache.
+void permit(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores) {
+  if (plan.profile != nullptr) {
+    if (plan.profile->fingerprint() != cache.fingerprint()) {
+      fail(SKV_E_MODEL, "profile of model %02x%02x%02x%02x..., cache of %02x%02x%02x%02x...",
+           plan.profile->fingerprint()[0], plan.profile->fingerprint()[1], plan.profile->fingerprint()[2],
+           plan.profile->fingerprint()[3], cache.fingerprint()[0], cache.fingerprint()[1], cache.fingerprint()[2],
+           cache.fingerprint()[3]);
+    }
+    if (plan.profile->layers() != cache.layer_count()) {
+      fail(SKV_E_LAYOUT, "profile of %d layers for a cache of %d", plan.profile->layers(), cache.layer_count());
+    }
+  }
+  if (!plan.wants_low_tiers()) return;
+  if (plan.options.unproven) {
+    plan.facts.proof = SKV_PROOF_CALLER;
+    return;
+  }
+  if (plan.profile != nullptr && plan.profile->code() == plan.code() && plan.profile->int4() != SKV_VERDICT_NONE) {
+    plan.facts.proof = SKV_PROOF_PROFILE;
+    plan.facts.int4 = plan.profile->int4();
+    if (plan.facts.int4 == SKV_VERDICT_YES) return;
+    for (int half = 0; half < 2; ++half) plan.forbid_low_tiers(SKV_ALL, half, "the profile says no to 4 bits");
+    return;
+  }
+  if (scores == nullptr || scores->queries(0) == nullptr) {
+    fail(
+        SKV_E_PERMITTED,
+        "no verdict on tiers below 8 bits: wanted a profile that has one, scores with queries, or SKV_PLAN_UNPROVEN 1");
+  }
+  const LogitProbe probe = probe_logits(engine, cache, plan, *scores);
+  plan.facts.proof = SKV_PROOF_LOGITS;
+  plan.facts.int4 = probe.pass ? SKV_VERDICT_YES : SKV_VERDICT_NO;
+  plan.facts.worst_snr_db = static_cast<double>(probe.worst_snr_db);
+  plan.facts.worst_layer = probe.worst_layer;
+  plan.facts.worst_head = probe.worst_head;
+  if (!probe.pass) {
+    for (int half = 0; half < 2; ++half) plan.forbid_low_tiers(SKV_ALL, half, "the logit probe says no to 4 bits");
+    return;
+  }
+  for (size_t l = 0; l < probe.escalate.size(); ++l) {
+    if (probe.escalate[l] == 0) continue;
+    ++plan.facts.escalated;
+    plan.forbid_low_tiers(static_cast<int32_t>(l), SKV_K, "the logit probe wants 8-bit keys in a layer");
+  }
+}
+
+void take_facts(Plan& plan, const Scores* scores) {
+  const int32_t layers = static_cast<int32_t>(plan.layers().size());
+  if (plan.needs_costs() && plan.profile != nullptr && plan.profile->calibrated(plan.scored)) {
+    for (int32_t l = 0; l < layers; ++l) {
+      for (int half = 0; half < 2; ++half) plan.facts.predicted_kl += plan.cost(l, half);
+    }
+  }
+  for (int32_t l = 0; l < layers && scores != nullptr; ++l) {
+    const std::span<const float> mass = scores->mass(l);
+    for (int half = 0; half < 2; ++half) {
+      const std::span<const uint8_t> tiers = plan.tiers_of(l, half);
+      double* to = half == SKV_K ? plan.facts.k_mass : plan.facts.v_mass;
+      if (tiers.size() != mass.size()) continue;
+      for (size_t t = 0; t < tiers.size(); ++t) to[tiers[t]] += static_cast<double>(mass[t]) / layers;
+    }
+  }
+}
+
+}  // namespace
+
 void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores) {
   const uint64_t start = now_ns();
   cache.check();
@@ -276,6 +346,9 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
   plan.can_mask = cache.can_mask();
   plan.scored = SKV_SCORED_NONE;
   plan.score_ns = 0;
+  plan.facts = {};
+  plan.need_budget();
+  permit(engine, plan, cache, scores);
   std::vector<LayerCosts> costs;
   uint64_t scored_here = 0;
   if (plan.needs_costs()) {
@@ -289,7 +362,20 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
     plan.scored = scores->scored();
     plan.score_ns = scores->score_ns();
   }
-  plan.solve(costs);
+  std::vector<std::vector<float>> importance;
+  if (plan.needs_importance(Importance::kKeyNorm)) importance = key_norms(engine, cache);
+  if (plan.needs_importance(Importance::kAttention)) {
+    for (int32_t l = 0; l < cache.layer_count(); ++l) {
+      const std::span<const float> mass = scores == nullptr ? std::span<const float>() : scores->mass(l);
+      if (mass.empty()) {
+        fail(SKV_E_STATE, "layer %d: importance by attention needs scores with queries, scored before", l);
+      }
+      importance.emplace_back(mass.begin(), mass.end());
+    }
+    plan.scored = SKV_SCORED_QUERIES;
+  }
+  plan.solve(costs, importance);
+  take_facts(plan, scores);
   plan.plan_ns = now_ns() - start - scored_here;
 }
 

@@ -92,6 +92,15 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
   payload->receipt_.payload_bytes = size;
   payload->receipt_.score_ns = plan.score_ns;
   payload->receipt_.plan_ns = plan.plan_ns;
+  payload->receipt_.int4 = plan.facts.int4;
+  payload->receipt_.proof = plan.facts.proof;
+  payload->receipt_.predicted_kl = plan.facts.predicted_kl;
+  payload->receipt_.worst_snr_db = plan.facts.worst_snr_db;
+  payload->receipt_.worst_layer = plan.facts.worst_layer;
+  payload->receipt_.worst_head = plan.facts.worst_head;
+  payload->receipt_.escalated_layers = plan.facts.escalated;
+  std::copy_n(plan.facts.k_mass, 8, payload->receipt_.k_mass);
+  std::copy_n(plan.facts.v_mass, 8, payload->receipt_.v_mass);
   count_rows(payload->receipt_, payload->parsed_.segments);
   return payload;
 }
@@ -188,6 +197,14 @@ skv_receipt Payload::receipt() const {
   if (spent != 0 && receipt.raw_bytes > receipt.payload_bytes) {
     receipt.break_even_bits_per_s =
         8e9 * static_cast<double>(receipt.raw_bytes - receipt.payload_bytes) / static_cast<double>(spent);
+  }
+  receipt.dropped_rows = receipt.k_rows[tiers::kDrop] + receipt.v_rows[tiers::kDrop];
+  receipt.raw_is_faster = -1;
+  if (receipt.wire_ns != 0) {
+    receipt.link_bits_per_s = 8e9 * static_cast<double>(receipt.payload_bytes) / static_cast<double>(receipt.wire_ns);
+    if (receipt.break_even_bits_per_s > 0) {
+      receipt.raw_is_faster = receipt.link_bits_per_s > receipt.break_even_bits_per_s ? 1 : 0;
+    }
   }
   return receipt;
 }

@@ -8,11 +8,20 @@
 #include "allocate.h"
 #include "error.h"
 #include "kernels/tiers.h"
+#include "policy.h"
 
 namespace skv {
 namespace {
 
+// Tiers of fewer than 8 bits, as a set.
+constexpr uint32_t kLowTiers = 1U << 1U | 1U << 2U | 1U << 3U;
 constexpr uint64_t kSectionsPerHalf = 8;
+// 2-bit values cost more than 4-bit ones by more than the square of their steps: their errors no longer average out
+// over tokens. KL of Gemma 3 270M (2 windows) at 0.28 / 0.40 without queries for a caution of 1, 2 and endless: 0.0050
+// / 0.0011, 0.0045 / 0.0006, 0.0016 / 0.0002; with queries at 0.24 / 0.28 for 1 and 2: 0.0017 / 0.00061, 0.0016 /
+// 0.00057.
+constexpr float kCautionUnasked = 16.0F;
+constexpr float kCautionAsked = 2.0F;
 constexpr int kFillRounds = 4;
 constexpr uint64_t kFillSlack = 256;  // bytes: about one step of one row
 
@@ -85,8 +94,12 @@ void Plan::set(int32_t key, int64_t value) {
       if (value < SKV_F16 || value > SKV_F32) refuse("RAW_DTYPE", "SKV_F16, SKV_BF16 or SKV_F32");
       options.raw_dtype = static_cast<int32_t>(value);
       break;
+    case SKV_PLAN_UNPROVEN:
+      if (value != 0 && value != 1) refuse("UNPROVEN", "0 or 1");
+      options.unproven = value == 1;
+      break;
     default:
-      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..8)", key);
+      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..9)", key);
   }
   solved_ = false;
 }
@@ -112,15 +125,17 @@ void Plan::set_strategy(std::string_view name) {
     options.strategy = Strategy::kErrorAware;
   } else if (name == "raw") {
     options.strategy = Strategy::kRaw;
-  } else if (name == "greedy") {
-    options.strategy = Strategy::kGreedy;
+  } else if (const auto policy = parse_policy(name)) {
+    options.strategy = Strategy::kPolicy;
+    options.policy = policy->policy;
+    options.importance = policy->importance;
   } else if (name.size() == 9 && name.substr(0, 8) == "uniform-" &&
              std::string_view("2468").find(name[8]) != std::string_view::npos) {
     options.strategy = Strategy::kUniform;
     options.uniform_tier = (name[8] - '0') / 2;
   } else {
-    fail(SKV_E_KEY, "strategy \"%s\": wanted error-aware, raw, uniform-2, uniform-4, uniform-6, uniform-8 or greedy",
-         std::string(name).c_str());
+    fail(SKV_E_KEY, "strategy \"%.40s\": wanted error-aware, raw, uniform-2, -4, -6 or -8, %s",
+         std::string(name).c_str(), kPolicyNames);
   }
   solved_ = false;
 }
@@ -132,12 +147,15 @@ void Plan::adopt(std::vector<SegmentShape> shapes) {
   raw_bytes_ = 0;
   for (size_t l = 0; l < shapes.size(); ++l) {
     SegmentShape& shape = shapes[l];
-    // The paper's greedy comes with the paper's codec; raw rows have nothing to transform, so send no channel vectors.
-    const bool paper = options.strategy == Strategy::kGreedy;
-    const bool plain = paper || options.strategy == Strategy::kRaw;
+    // The paper's code comes without transforms unless asked for; raw rows have nothing to transform, so send no
+    // channel vectors.
+    const bool only_raw =
+        options.strategy == Strategy::kRaw || (options.strategy == Strategy::kPolicy &&
+                                               (options.policy == Policy::kPdtrim || options.policy == Policy::kSws));
     shape.chunk = static_cast<uint16_t>(options.chunk);
-    shape.code = static_cast<uint8_t>(paper ? SKV_CODE_PAPER : options.code);
+    shape.code = static_cast<uint8_t>(code());
     for (int half = 0; half < 2; ++half) {
+      const bool plain = only_raw || (shape.code == SKV_CODE_PAPER && options.transforms[half] < 0);
       const int32_t asked = plain ? 0 : options.transforms[half];
       shape.transforms[half] = shape.dim[half] == 0 ? uint8_t{0}
                                : asked < 0          ? default_transforms(half, shape.dim[half])
@@ -151,8 +169,61 @@ void Plan::adopt(std::vector<SegmentShape> shapes) {
     }
     shape.raw_dtype = static_cast<uint8_t>(options.raw_dtype != 0 ? options.raw_dtype : shape.dtype);
     layers_[l].shape = shape;
-    for (int half = 0; half < 2; ++half) layers_[l].tiers[half].assign(shape.dim[half] == 0 ? 0 : shape.tokens, 0);
+    for (int half = 0; half < 2; ++half) {
+      layers_[l].tiers[half].assign(shape.dim[half] == 0 ? 0 : shape.tokens, 0);
+      layers_[l].permitted[half] = options.tiers[half];
+    }
   }
+}
+
+void Plan::need_budget() const {
+  const bool wanted = options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy;
+  if (wanted && options.fraction == 0 && options.bytes == 0) {
+    fail(SKV_E_STATE, "no budget: call skv_plan_set_budget or skv_plan_set_budget_bytes before skv_plan_solve");
+  }
+}
+
+bool Plan::wants_low_tiers() const {
+  switch (options.strategy) {
+    case Strategy::kRaw:
+      return false;
+    case Strategy::kUniform:
+      return options.uniform_tier < 4;
+    case Strategy::kPolicy:
+      return options.policy != Policy::kAdaptive && options.policy != Policy::kPdtrim && options.policy != Policy::kSws;
+    case Strategy::kErrorAware:
+      break;
+  }
+  return ((options.tiers[0] | options.tiers[1]) & kLowTiers) != 0;
+}
+
+void Plan::forbid_low_tiers(int32_t layer, int32_t half, const char* why) {
+  if (options.strategy != Strategy::kErrorAware) {
+    fail(SKV_E_PERMITTED, "%s: this strategy cannot do without tiers below 8 bits (SKV_PLAN_UNPROVEN overrides)", why);
+  }
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    if (layer >= 0 && l != static_cast<size_t>(layer)) continue;
+    uint32_t& permitted = layers_[l].permitted[half];
+    permitted &= ~kLowTiers;
+    if (permitted == 0) permitted = 1U << 4U | 1U << tiers::kRaw;
+  }
+}
+
+double Plan::cost(int32_t layer, int half) const {
+  const std::span<const uint8_t> of = tiers_of(layer, half);
+  if (costs_.empty()) fail(SKV_E_STATE, "the plan's strategy has no costs: wanted error-aware");
+  const std::vector<float>& costs = costs_[static_cast<size_t>(layer)].half[half];
+  const int32_t code = layers_[static_cast<size_t>(layer)].shape.code;
+  double sum = 0;
+  for (size_t t = 0; t < of.size(); ++t) {
+    sum += static_cast<double>(costs[t]) * static_cast<double>(relative_error(code, of[t]));
+  }
+  return sum;
+}
+
+int32_t Plan::code() const {
+  if (options.code >= 0) return options.code;
+  return options.strategy == Strategy::kPolicy ? SKV_CODE_PAPER : SKV_CODE_EMBEDDED;
 }
 
 void Plan::lay_out(LayerPlan& layer) const {
@@ -166,17 +237,27 @@ void Plan::lay_out(LayerPlan& layer) const {
 
 void Plan::lay_out_all() {
   payload_bytes_ = kHeaderBytes;
+  const LayerPlan* before = nullptr;
   for (LayerPlan& layer : layers_) {
-    lay_out(layer);
+    // The paper's policies give every layer the same tiers: comparing is cheaper than counting.
+    if (before != nullptr && options.strategy == Strategy::kPolicy && layer.tiers[0] == before->tiers[0] &&
+        layer.tiers[1] == before->tiers[1]) {
+      for (int half = 0; half < 2; ++half) {
+        layer.counts[half] = before->counts[half];
+        layer.runs[half] = before->runs[half];
+      }
+      layer.layout = layout_of(layer.shape, layer.counts, layer.runs);
+    } else {
+      lay_out(layer);
+    }
+    before = &layer;
     payload_bytes_ += layer.layout.bytes;
   }
 }
 
-void Plan::solve(std::span<const LayerCosts> costs) {
-  if (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kGreedy) {
-    if (options.fraction == 0 && options.bytes == 0) {
-      fail(SKV_E_STATE, "no budget: call skv_plan_set_budget or skv_plan_set_budget_bytes before skv_plan_solve");
-    }
+void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance) {
+  need_budget();
+  if (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy) {
     budget_bytes_ =
         options.bytes != 0 ? options.bytes : static_cast<uint64_t>(options.fraction * static_cast<double>(raw_bytes_));
   } else {
@@ -189,13 +270,14 @@ void Plan::solve(std::span<const LayerCosts> costs) {
     case Strategy::kUniform:
       solve_uniform(static_cast<uint8_t>(options.uniform_tier));
       break;
-    case Strategy::kGreedy:
-      solve_greedy();
+    case Strategy::kPolicy:
+      solve_policy(importance);
       break;
     case Strategy::kErrorAware:
       solve_error_aware(costs);
       break;
   }
+  costs_.assign(costs.begin(), costs.end());
   solved_ = true;
 }
 
@@ -214,34 +296,40 @@ void Plan::solve_uniform(uint8_t tier) {
   lay_out_all();
 }
 
-void Plan::solve_greedy() {
-  const bool fits = allocate_greedy(layers_, options, budget_bytes_, [this] {
+void Plan::refuse_budget(const char* strategy) const {
+  fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw) of strategy %s",
+       static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
+       static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_), strategy);
+}
+
+void Plan::solve_policy(std::span<const std::vector<float>> importance) {
+  const bool fits = allocate_policy(layers_, options, importance, budget_bytes_, [this] {
     lay_out_all();
     return payload_bytes_;
   });
   lay_out_all();
-  if (!fits) {
-    fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw) of strategy greedy",
-         static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
-         static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_));
+  uint64_t dropped = 0;
+  for (const LayerPlan& layer : layers_) dropped += layer.counts[0].rows[tiers::kDrop];
+  if (dropped != 0 && !can_mask) {
+    fail(SKV_E_PERMITTED, "the strategy leaves out %llu rows and the cache cannot mask them (SKV_CACHE_CAN_MASK)",
+         static_cast<unsigned long long>(dropped));
   }
+  if (!fits) refuse_budget("this policy");
 }
 
 void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
   for (const LayerPlan& layer : layers_) {
     for (int half = 0; half < 2; ++half) {
-      if (layer.shape.code == SKV_CODE_PAPER && (options.tiers[half] & 0x0AU) != 0) {
+      if (layer.shape.code == SKV_CODE_PAPER && (layer.permitted[half] & 0x0AU) != 0) {
         fail(SKV_E_PERMITTED, "%s tiers 0x%X: the paper's code has no 2-bit and no 6-bit tier; set the tiers option",
-             half_name(half), options.tiers[half]);
+             half_name(half), layer.permitted[half]);
       }
     }
   }
   allocate_floor(layers_, options);
   lay_out_all();
   if (payload_bytes_ > budget_bytes_) {
-    fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw)",
-         static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
-         static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_));
+    refuse_budget("error-aware");
   }
   // Rows may take what is left once every map is in its widest form and every section padded to the utmost; what that
   // reserve did not need is handed out in further rounds, until less than a row's smallest step is left.
@@ -254,7 +342,8 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
   std::vector<LayerPlan> best = layers_;
   uint64_t left = budget_bytes_ - payload_bytes_;
   for (int round = 0; round < kFillRounds; ++round) {
-    allocate_error_aware(layers_, options, costs, row_budget);
+    allocate_error_aware(layers_, options, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked,
+                         row_budget);
     lay_out_all();
     if (payload_bytes_ > budget_bytes_) {
       row_budget -= std::min(row_budget, payload_bytes_ - budget_bytes_ + kFillSlack);

@@ -5,26 +5,34 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "payload.h"
+#include "profile.h"
 
 namespace skv {
 
-enum class Strategy { kErrorAware, kRaw, kUniform, kGreedy };
+enum class Strategy { kErrorAware, kRaw, kUniform, kPolicy };
+// The paper's policies and baselines (policy.h), and what they rank tokens by.
+enum class Policy { kGreedy, kSinkProtect, kBalanced, kRandom, kAdaptive, kPdtrim, kSws };
+enum class Importance { kPosition, kRecency, kValueAware, kKeyNorm, kAttention };
 
 struct PlanOptions {
   int32_t sinks = 4;    // arXiv 2606.08635 pins the first 4 tokens
   int32_t chunk = 256;  // best of 256, 1024, whole prompt at 6,400 tokens of context (codec evidence)
   std::array<int32_t, 2> transforms{-1, -1};  // -1: the default for the dim, see default_transforms
-  int32_t code = 0;
+  int32_t code = -1;                          // -1: the paper's for its policies, else embedded
   std::array<uint32_t, 2> tiers{0x3CU,
                                 0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
   int32_t raw_dtype = 0;                 // 0: the cache's own
+  bool unproven = false;                 // tiers below 8 bits without a verdict
   Strategy strategy = Strategy::kErrorAware;
   int32_t uniform_tier = 2;
+  Policy policy = Policy::kGreedy;
+  Importance importance = Importance::kPosition;
   double fraction = 0;  // of the raw bytes; 0: not set
   uint64_t bytes = 0;   // 0: not set
 };
@@ -40,6 +48,20 @@ struct LayerPlan {
   TierCounts counts[2]{};
   uint32_t runs[2]{};
   SegmentLayout layout{};
+  uint32_t permitted[2]{};  // bit set of tiers that "error-aware" may use
+};
+
+// What solving found out, for the receipt.
+struct PlanFacts {
+  int32_t int4 = 0;   // SKV_VERDICT_*
+  int32_t proof = 0;  // SKV_PROOF_*
+  double predicted_kl = 0;
+  double worst_snr_db = 0;
+  int32_t worst_layer = -1;
+  int32_t worst_head = -1;
+  uint32_t escalated = 0;
+  double k_mass[8]{};
+  double v_mass[8]{};
 };
 
 // Cost of the 8-bit tier of one layer: entry t of half h is weight x squared error of token t's row at 8 bits; other
@@ -60,13 +82,26 @@ class Plan {
 
   // Fills shape.{chunk, code, transforms, raw_dtype} of every layer from the options; validates them against the dims.
   void adopt(std::vector<SegmentShape> shapes);
-  // Chooses tiers; costs is empty or one entry a layer. can_mask permits DROP in set_tiers later.
-  void solve(std::span<const LayerCosts> costs);
+  // Chooses tiers; costs and importance are empty or one entry a layer. can_mask permits DROP.
+  void solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance = {});
   void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
 
   bool needs_costs() const { return options.strategy == Strategy::kErrorAware; }
+  bool needs_importance(Importance importance) const {
+    return options.strategy == Strategy::kPolicy && options.importance == importance;
+  }
+  int32_t code() const;
   bool solved() const { return solved_; }
   const std::vector<LayerPlan>& layers() const { return layers_; }
+  // Throws STATE when the strategy takes a budget and none is set.
+  void need_budget() const;
+  // Whether the strategy would use tiers below 8 bits.
+  bool wants_low_tiers() const;
+  // Takes such tiers from one layer's half, or from all (-1). Only "error-aware" can do without: others throw
+  // PERMITTED.
+  void forbid_low_tiers(int32_t layer, int32_t half, const char* why);
+  // Sum of weight x squared error of a layer's half under the current tiers; KL in nats with a calibrated profile.
+  double cost(int32_t layer, int half) const;
   // Throws STATE before solve, RANGE for a layer that is not there.
   std::span<const uint8_t> tiers_of(int32_t layer, int half) const;
   uint64_t payload_bytes() const { return payload_bytes_; }
@@ -80,15 +115,19 @@ class Plan {
   int32_t scored = 0;
   uint64_t score_ns = 0;
   uint64_t plan_ns = 0;
+  std::shared_ptr<const Profile> profile;
+  PlanFacts facts;
 
  private:
   void lay_out(LayerPlan& layer) const;
   void lay_out_all();
   void solve_uniform(uint8_t tier);
   void solve_error_aware(std::span<const LayerCosts> costs);
-  void solve_greedy();
+  void solve_policy(std::span<const std::vector<float>> importance);
+  void refuse_budget(const char* strategy) const;
 
   std::vector<LayerPlan> layers_;
+  std::vector<LayerCosts> costs_;
   uint64_t payload_bytes_ = 0;
   uint64_t budget_bytes_ = 0;
   uint64_t raw_bytes_ = 0;

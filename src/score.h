@@ -35,6 +35,16 @@ class Scores {
   // Weights of one (layer, half); empty before scoring.
   std::span<const float> weights(int32_t layer, int half) const;
   int32_t scored() const { return scored_; }
+  // The queries of a layer, or null; alive while the caller keeps them.
+  const QueryView* queries(int32_t layer) const {
+    const auto l = static_cast<size_t>(layer);
+    return l < layers_.size() && layers_[l].queries ? &*layers_[l].queries : nullptr;
+  }
+  // Mean attention of the queries on every token of a layer; empty without queries.
+  std::span<const float> mass(int32_t layer) const {
+    const auto l = static_cast<size_t>(layer);
+    return l < layers_.size() ? std::span<const float>(layers_[l].mass) : std::span<const float>();
+  }
   uint64_t score_ns() const { return score_ns_; }
 
  private:
@@ -44,8 +54,11 @@ class Scores {
   struct Layer {
     std::vector<float> given[2];  // the caller's
     std::optional<QueryView> queries;
-    std::vector<float> weights[2];  // in force
-    std::vector<float> errors[2];   // mean squared error per element at 8 bits with the default transforms
+    std::vector<float> weights[2];     // in force
+    bool caller[2] = {false, false};   // in force are the caller's
+    std::vector<float> by_queries[2];  // what the queries alone say; empty without
+    std::vector<float> mass;           // attention of the queries, their mean; empty without
+    std::vector<float> errors[2];      // mean squared error per element at 8 bits with the default transforms
   };
   std::vector<Layer> layers_;
   Layer every_;  // SKV_ALL
@@ -53,11 +66,14 @@ class Scores {
   uint64_t score_ns_ = 0;
 };
 
+// Norm of every token's key, summed over the heads; a vector a layer.
+std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache);
+
 // Computes every weight that the caller did not give. Throws NON_FINITE, GEOMETRY.
 void score(Engine& engine, const Cache& cache, Scores& scores);
 
-// weight x error at 8 bits for every row, with the plan's transforms and chunks. `scores` must have been scored for a
-// cache of this shape (LAYOUT).
+// weight x error at 8 bits for every row, with the plan's transforms, chunks and profile. `scores` must have been
+// scored for a cache of this shape (LAYOUT).
 std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan& plan, const Scores& scores);
 
 }  // namespace skv

@@ -18,13 +18,15 @@ ALLOWED: dict[str, set[str]] = {
     "payload_read": {"error", "payload"},
     "cache": {"error", "cache", "kernels/tiers"},
     "cache_overlap": {"error", "cache"},
-    "plan": {"error", "payload", "plan", "allocate", "kernels/tiers"},
+    "plan": {"error", "payload", "plan", "allocate", "policy", "profile", "kernels/tiers"},
+    "policy": {"plan", "policy", "kernels/tiers"},
+    "profile": {"error", "profile", "kernels/kernels"},
     "allocate": {"plan", "allocate", "kernels/tiers"},
     "engine": {"error", "engine", "kernels/kernels"},
     "llama": {"error", "cache", "payload", "llama"},
     "transport/frame": {"error", "transport/frame"},
 }
-ONLY_IN = {"codec": {"codec", "payload_handle", "api"}, "transport/endpoint": {"api"}}
+ONLY_IN = {"codec": {"codec", "payload_handle", "probe", "api"}, "transport/endpoint": {"api"}}
 
 problems: list[str] = []
 

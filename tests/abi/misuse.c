@@ -100,6 +100,8 @@ int main(void) {
   EXPECT(SKV_E_KEY, skv_plan_set(plan, 77, 1, err));
   EXPECT(SKV_E_RANGE, skv_plan_set(plan, SKV_PLAN_CHUNK, 33, err));
   EXPECT(SKV_OK, skv_plan_set_budget(plan, 0.01, err));
+  EXPECT(SKV_E_PERMITTED, skv_plan_solve(plan, from, NULL, err));
+  EXPECT(SKV_OK, skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, err));
   EXPECT(SKV_E_BUDGET, skv_plan_solve(plan, from, NULL, err));
   EXPECT(SKV_OK, skv_plan_set_budget(plan, 0.5, err));
   EXPECT(SKV_E_EMPTY, skv_plan_solve(plan, empty, NULL, err));

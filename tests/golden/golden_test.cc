@@ -198,6 +198,7 @@ void set_options(Plan& plan, const Json& facts) {
     if (layer["dim"][1] != 0) plan.set(SKV_PLAN_V_TRANSFORMS, layer["transforms"][1]);
   }
   const uint64_t budget = facts["budget_bytes"];
+  plan.options.unproven = true;
   plan.set_strategy(budget != 0 ? "error-aware" : "uniform-4");
   if (budget != 0) plan.set_bytes(budget);
 }

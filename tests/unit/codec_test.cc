@@ -29,6 +29,7 @@ std::vector<int32_t> targets() {
 std::vector<std::byte> copy_of(const Payload& payload) { return {payload.bytes().begin(), payload.bytes().end()}; }
 
 void budget(Plan& plan, double fraction, const char* strategy = "error-aware") {
+  plan.options.unproven = true;
   plan.set_strategy(strategy);
   plan.set_fraction(fraction);
 }
@@ -261,6 +262,7 @@ TEST(Codec, DroppedRowsNeedADestinationThatCanMask) {
   Tensors from(g, Layout::kTokenMajor, true);
   from.cache().set(SKV_CACHE_CAN_MASK, 1);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-4");
   solve(engine, plan, from.cache(), nullptr);
   std::vector<uint8_t> tiers(70, 2);

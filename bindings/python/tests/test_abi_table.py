@@ -39,9 +39,9 @@ def c_type(text: str) -> object:
     text = re.sub(r"\bconst\b", "", text)
     name, stars = re.fullmatch(r"\s*(\w+)\s*((?:\*\s*)*)", text).groups()  # type: ignore[union-attr]
     depth = stars.count("*")
-    if (name, depth) == ("char", 1):
-        return ctypes.c_char_p
-    if name == "void" and depth:
+    if name == "char" and depth:
+        base, depth = ctypes.c_char_p, depth - 1
+    elif name == "void" and depth:
         base, depth = ctypes.c_void_p, depth - 1
     else:
         base = SCALARS[name] if name in SCALARS else getattr(_abi, name)

@@ -84,7 +84,7 @@ def test_doctor_without_a_library() -> None:
 def test_npz_through_a_file(run: Callable[..., Result], tmp_path: Path, dtype: str) -> None:
     source, file, back = tmp_path / "in.npz", tmp_path / "x.skv", tmp_path / "out.npz"
     layers = write_npz(source, dtype)
-    text = run("encode", source, file, "--budget", 0.5, "--fingerprint", MODEL, "--request-id", "ab" * 16).output
+    text = run("encode", source, file, "--unproven", "--budget", 0.5, "--fingerprint", MODEL, "--request-id", "ab" * 16).output
     assert "payload" in text and "K rows" in text
     run("inspect", file)
     run("decode", file, back, "--fingerprint", MODEL)
@@ -105,7 +105,7 @@ def test_npz_raw_is_lossless_and_queries_are_used(run: Callable[..., Result], tm
     run("decode", file, back)
     got = np.load(back)
     assert all(np.array_equal(got[f"{n}{i}"], a) for i, pair in enumerate(layers) for n, a in zip("kv", pair))
-    run("encode", source, file)
+    run("encode", source, file, "--unproven")
     assert skv.Payload.load(file).receipt().scored is skv.Scored.QUERIES
 
 
@@ -127,7 +127,7 @@ def test_llama_state_through_a_file(run: Callable[..., Result], tmp_path: Path, 
     assert (tmp_path / "out.bin").read_bytes() == state.read_bytes()
     run("decode", file, tmp_path / "other.bin", "--v-trans", 1 - v_trans)
     assert (tmp_path / "other.bin").read_bytes() == llama_state(layers, 1 - v_trans)
-    run("encode", state, file, "--heads", "2,2", "--budget", 0.3)
+    run("encode", state, file, "--heads", "2,2", "--budget", 0.3, "--unproven")
     assert skv.Payload.load(file).nbytes <= 0.3 * skv.Payload.load(file).raw_bytes
 
 
@@ -210,7 +210,9 @@ def test_mistakes_are_one_line(run: Callable[..., Result], tmp_path: Path) -> No
     assert "--heads" in run("encode", state, target, code=1).output
     assert "--layers" in run("encode", state, target, "--heads", 2, code=1).output
     assert "SKV_E_" in run("encode", state, target, "--heads", 7, "--layers", 1, code=1).output
-    assert "floor" in run("encode", state, target, "--heads", 2, "--layers", 1, "--budget", 0.01, code=1).output
+    assert "no verdict" in run("encode", state, target, "--heads", 2, "--layers", 1, code=1).output
+    small = run("encode", state, target, "--heads", 2, "--layers", 1, "--budget", 0.01, "--unproven", code=1)
+    assert "floor" in small.output
     assert "SKV_E_KEY" in run("encode", state, target, "--heads", 2, "--layers", 1, "--strategy", "x", code=1).output
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     assert "k0" in run("encode", tmp_path / "a.npz", target, code=1).output

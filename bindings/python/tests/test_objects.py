@@ -81,7 +81,7 @@ def test_quantized_round_trip_is_close(engine: skv.Engine, dtype: Any, strategy:
 def test_budget_is_kept_and_the_plan_knows_the_size(engine: skv.Engine) -> None:
     cache = skv.Cache.from_arrays(kv_arrays())
     for budget in (0.3, 0.5, 0.8):
-        plan = skv.Plan(engine, budget=budget).solve(cache)
+        plan = skv.Plan(engine, budget=budget, unproven=True).solve(cache)
         payload = engine.encode(cache, plan)
         assert payload.nbytes == plan.nbytes == len(bytes(payload)) <= budget * cache.raw_bytes
         receipt = payload.receipt()
@@ -94,7 +94,7 @@ def test_budget_is_kept_and_the_plan_knows_the_size(engine: skv.Engine) -> None:
 def test_a_budget_below_the_floor_is_refused(engine: skv.Engine) -> None:
     cache = skv.Cache.from_arrays(kv_arrays())
     with pytest.raises(skv.BudgetError, match=r"\d") as caught:
-        skv.Plan(engine, budget=0.01).solve(cache)
+        skv.Plan(engine, budget=0.01, unproven=True).solve(cache)
     assert caught.value.status is skv.Status.E_BUDGET
 
 
@@ -170,7 +170,7 @@ def test_decoding_into_another_dtype_and_a_head_subset(engine: skv.Engine) -> No
 def test_layer_by_layer_equals_at_once(engine: skv.Engine) -> None:
     layers = kv_arrays(layers=3)
     cache = skv.Cache.from_arrays(layers)
-    plan = skv.Plan(engine, budget=0.4).solve(cache)
+    plan = skv.Plan(engine, budget=0.4, unproven=True).solve(cache)
     whole = engine.encode(cache, plan)
     parts = skv.Payload.create(cache, plan)
     for layer in (2, 0, 1):
@@ -188,7 +188,7 @@ def test_layer_by_layer_equals_at_once(engine: skv.Engine) -> None:
 
 def test_encoding_into_the_callers_memory(engine: skv.Engine) -> None:
     cache = skv.Cache.from_arrays(kv_arrays())
-    plan = skv.Plan(engine, budget=0.4).solve(cache)
+    plan = skv.Plan(engine, budget=0.4, unproven=True).solve(cache)
     memory = skv.aligned_bytearray(plan.nbytes)
     payload = engine.encode(cache, plan, out=memory)
     assert bytes(memory) == bytes(payload)
@@ -239,7 +239,7 @@ def test_weights_and_queries_steer_the_plan(engine: skv.Engine) -> None:
     scores.set_weights(skv.ALL, skv.Half.V, weights.tolist())
     engine.score(cache, scores)
     assert np.allclose(scores.get(0, skv.Half.K, 320), weights)
-    plan = skv.Plan(engine, budget=0.4).solve(cache, scores)
+    plan = skv.Plan(engine, budget=0.4, unproven=True).solve(cache, scores)
     tiers = np.frombuffer(plan.tiers(0, skv.Half.K, 320), np.uint8)
     assert tiers[:160].mean() > tiers[160:].mean() + 1
     assert engine.encode(cache, plan).receipt().scored is skv.Scored.CALLER
@@ -249,7 +249,7 @@ def test_weights_and_queries_steer_the_plan(engine: skv.Engine) -> None:
     by_query.set_queries(0, queries, layout="hqd")
     del queries
     gc.collect()
-    plan = skv.Plan(engine, budget=0.4).solve(cache, engine.score(cache, by_query))
+    plan = skv.Plan(engine, budget=0.4, unproven=True).solve(cache, engine.score(cache, by_query))
     assert engine.encode(cache, plan).receipt().scored is skv.Scored.QUERIES
     bad = skv.Scores()
     bad.set_queries(0, np.zeros((8, 3, 64), np.float32))
@@ -392,7 +392,7 @@ def test_payload_bytes_outlive_the_payload(engine: skv.Engine) -> None:
 def test_use_after_close_is_a_state_error(engine: skv.Engine) -> None:
     layers = kv_arrays()
     cache, scores = skv.Cache.from_arrays(layers), skv.Scores()
-    plan = skv.Plan(engine, budget=0.5).solve(cache)
+    plan = skv.Plan(engine, budget=0.5, unproven=True).solve(cache)
     payload = engine.encode(cache, plan)
     for handle in (cache, scores, plan, payload):
         handle.close()
@@ -418,7 +418,7 @@ def test_closing_during_a_call_in_another_thread_is_safe() -> None:
     for _ in range(20):
         engine = skv.Engine(threads=1)
         cache = skv.Cache.from_arrays(kv_arrays(layers=1))
-        plan = skv.Plan(engine, budget=0.5)
+        plan = skv.Plan(engine, budget=0.5, unproven=True)
         errors: list[BaseException] = []
 
         def work(plan: skv.Plan = plan, cache: skv.Cache = cache, errors: list[BaseException] = errors) -> None:
@@ -554,7 +554,9 @@ def test_bad_options_are_refused(engine: skv.Engine) -> None:
         skv.Plan(engine).nbytes  # noqa: B018
     with pytest.raises(skv.StateError):
         skv.Plan(engine).solve(skv.Cache.from_arrays(kv_arrays()))
-    plan = skv.Plan(engine, strategy="greedy", budget=0.5, sinks=0, k_tiers=[skv.Tier.FOUR_BIT, skv.Tier.EIGHT_BIT])
+    plan = skv.Plan(
+        engine, strategy="greedy", budget=0.5, unproven=True, sinks=0, k_tiers=[skv.Tier.FOUR_BIT, skv.Tier.EIGHT_BIT]
+    )
     plan.close()
 
 

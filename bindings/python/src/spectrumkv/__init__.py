@@ -9,7 +9,7 @@ The flow: cache -> score -> plan -> encode -> payload -> send | receive -> paylo
     k, v = (np.random.randn(512, 2, 64).astype(np.float16) for _ in "kv")   # [tokens, kv-heads, dim]
     engine = skv.Engine()
     cache = skv.Cache.from_arrays([(k, v)])
-    plan = skv.Plan(engine, budget=0.4).solve(cache)
+    plan = skv.Plan(engine, budget=0.4, unproven=True).solve(cache)        # real models: queries or a profile
     payload = engine.encode(cache, plan)                                     # bytes(payload) travels
 
     k2, v2 = np.empty_like(k), np.empty_like(v)
@@ -28,6 +28,7 @@ from spectrumkv.constants import (
     ABI_VERSION,
     ALL,
     DEVICE_CPU,
+    NEEDLE_TRIALS,
     VERSION_MAJOR,
     VERSION_MINOR,
     VERSION_PATCH,
@@ -41,6 +42,8 @@ from spectrumkv.constants import (
     PayloadKey,
     Plane,
     PlanKey,
+    Probe,
+    Proof,
     RequestKey,
     RequestState,
     Scored,
@@ -48,6 +51,7 @@ from spectrumkv.constants import (
     Target,
     Tier,
     Transform,
+    Verdict,
 )
 from spectrumkv.engine import Engine
 from spectrumkv.errors import (
@@ -70,6 +74,7 @@ from spectrumkv.errors import (
 )
 from spectrumkv.payload import Payload, Receipt, Segment, aligned_bytearray
 from spectrumkv.plan import STRATEGIES, Plan, Scores
+from spectrumkv.profile import NeedleProbe, ProbeResult, Profile
 from spectrumkv.transport import DEFAULT_TIMEOUT, Conn, Endpoint, EndpointStats, Request
 
 __version__ = f"{VERSION_MAJOR}.{VERSION_MINOR}.{VERSION_PATCH}"
@@ -79,6 +84,7 @@ __all__ = [
     "ALL",
     "DEFAULT_TIMEOUT",
     "DEVICE_CPU",
+    "NEEDLE_TRIALS",
     "STRATEGIES",
     "ArgumentError",
     "BudgetError",
@@ -101,6 +107,7 @@ __all__ = [
     "InternalError",
     "LibraryError",
     "NcclError",
+    "NeedleProbe",
     "NonFiniteError",
     "Payload",
     "PayloadError",
@@ -108,6 +115,10 @@ __all__ = [
     "Plan",
     "PlanKey",
     "Plane",
+    "Probe",
+    "ProbeResult",
+    "Profile",
+    "Proof",
     "Receipt",
     "Request",
     "RequestKey",
@@ -124,6 +135,7 @@ __all__ = [
     "Transform",
     "TransportError",
     "TransportTimeoutError",
+    "Verdict",
     "VersionError",
     "__version__",
     "aligned_bytearray",

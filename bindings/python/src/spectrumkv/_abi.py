@@ -44,6 +44,14 @@ class skv_scores(Structure):
     """Opaque."""
 
 
+class skv_profile(Structure):
+    """Opaque."""
+
+
+class skv_needle_probe(Structure):
+    """Opaque."""
+
+
 class skv_plan(Structure):
     """Opaque."""
 
@@ -90,6 +98,18 @@ class skv_receipt(Structure):
         ("plane", c_int32),
         ("code", c_int32),
         ("break_even_bits_per_s", c_double),
+        ("int4", c_int32),
+        ("proof", c_int32),
+        ("predicted_kl", c_double),
+        ("worst_snr_db", c_double),
+        ("worst_layer", c_int32),
+        ("worst_head", c_int32),
+        ("escalated_layers", c_uint32),
+        ("raw_is_faster", c_int32),
+        ("dropped_rows", c_uint64),
+        ("k_mass", c_double * 8),
+        ("v_mass", c_double * 8),
+        ("link_bits_per_s", c_double),
     )
 
 
@@ -119,6 +139,8 @@ STATUS: Final = c_int32
 ENGINE: Final = POINTER(skv_engine)
 CACHE: Final = POINTER(skv_cache)
 SCORES: Final = POINTER(skv_scores)
+PROFILE: Final = POINTER(skv_profile)
+NEEDLE_PROBE: Final = POINTER(skv_needle_probe)
 PLAN: Final = POINTER(skv_plan)
 PAYLOAD: Final = POINTER(skv_payload)
 ENDPOINT: Final = POINTER(skv_endpoint)
@@ -168,12 +190,27 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_score": (STATUS, (ENGINE, CACHE, SCORES, ERR)),
     "skv_scores_get": (STATUS, (SCORES, _I32, _I32, POINTER(c_float), c_size_t, ERR)),
     "skv_scores_destroy": (None, (SCORES,)),
+    # profile
+    "skv_profile_create": (STATUS, (BYTES, _I32, _I32, POINTER(PROFILE), ERR)),
+    "skv_profile_open": (STATUS, (c_char_p, c_size_t, POINTER(PROFILE), ERR)),
+    "skv_profile_save": (STATUS, (PROFILE, c_char_p, c_size_t, POINTER(c_size_t), ERR)),
+    "skv_profile_calibrate": (STATUS, (PROFILE, _I32, _I32, _I32, c_double, c_double, ERR)),
+    "skv_profile_set_verdict": (STATUS, (PROFILE, _I32, _I32, _I32, _I32, ERR)),
+    "skv_profile_get_verdict": (STATUS, (PROFILE, _I32, POINTER(_I32), POINTER(_I32), POINTER(_I32), ERR)),
+    "skv_profile_destroy": (None, (PROFILE,)),
+    "skv_needle_probe_create": (STATUS, (_U32, POINTER(NEEDLE_PROBE), ERR)),
+    "skv_needle_probe_prompt": (STATUS, (NEEDLE_PROBE, _I32, POINTER(c_char_p), ERR)),
+    "skv_needle_probe_answer": (STATUS, (NEEDLE_PROBE, _I32, c_char_p, c_size_t, POINTER(_I32), ERR)),
+    "skv_needle_probe_verdict": (STATUS, (NEEDLE_PROBE, PROFILE, ERR)),
+    "skv_needle_probe_destroy": (None, (NEEDLE_PROBE,)),
     # plan
     "skv_plan_create": (STATUS, (ENGINE, POINTER(PLAN), ERR)),
     "skv_plan_set": (STATUS, (PLAN, _I32, _I64, ERR)),
     "skv_plan_set_budget": (STATUS, (PLAN, c_double, ERR)),
     "skv_plan_set_budget_bytes": (STATUS, (PLAN, _U64, ERR)),
     "skv_plan_set_strategy": (STATUS, (PLAN, c_char_p, ERR)),
+    "skv_plan_set_profile": (STATUS, (PLAN, PROFILE, ERR)),
+    "skv_plan_cost": (STATUS, (PLAN, _I32, _I32, POINTER(c_double), ERR)),
     "skv_plan_solve": (STATUS, (PLAN, CACHE, SCORES, ERR)),
     "skv_plan_bytes": (STATUS, (PLAN, POINTER(_U64), ERR)),
     "skv_plan_get_tiers": (STATUS, (PLAN, _I32, _I32, BYTES, c_size_t, ERR)),

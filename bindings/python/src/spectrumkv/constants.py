@@ -21,6 +21,7 @@ ALL: Final = -1
 """Every layer, where a layer index is taken and the documentation allows it."""
 FINGERPRINT_BYTES: Final = 32
 REQUEST_ID_BYTES: Final = 16
+NEEDLE_TRIALS: Final = 3
 DEVICE_CPU: Final = -1
 
 
@@ -171,6 +172,31 @@ class PlanKey(IntEnum):
     K_TIERS = 6
     V_TIERS = 7
     RAW_DTYPE = 8
+    UNPROVEN = 9
+
+
+class Verdict(IntEnum):
+    """What a probe said about tiers below 8 bits."""
+
+    NONE = 0
+    YES = 1
+    NO = 2
+
+
+class Probe(IntEnum):
+    """Probes whose verdict a profile holds."""
+
+    LOGITS = 0
+    NEEDLE = 1
+
+
+class Proof(IntEnum):
+    """Who allowed tiers below 8 bits."""
+
+    NONE = 0
+    CALLER = 1
+    PROFILE = 2
+    LOGITS = 3
 
 
 class PayloadKey(IntEnum):
@@ -245,6 +271,9 @@ PREFIXES: Final[dict[type[IntEnum | IntFlag], str]] = {
     Transform: "SKV_TRANSFORM_",
     Code: "SKV_CODE_",
     Scored: "SKV_SCORED_",
+    Verdict: "SKV_VERDICT_",
+    Probe: "SKV_PROBE_",
+    Proof: "SKV_PROOF_",
     Plane: "SKV_PLANE_",
     EngineKey: "SKV_ENGINE_",
     Target: "SKV_TARGET_",
@@ -280,6 +309,7 @@ def c_constants() -> dict[str, int]:
         "SKV_FINGERPRINT_BYTES": FINGERPRINT_BYTES,
         "SKV_REQUEST_ID_BYTES": REQUEST_ID_BYTES,
         "SKV_DEVICE_CPU": DEVICE_CPU,
+        "SKV_NEEDLE_TRIALS": NEEDLE_TRIALS,
     }
     for enumeration, prefix in PREFIXES.items():
         for name, member in enumeration.__members__.items():

@@ -23,9 +23,11 @@ from spectrumkv.constants import (
     Half,
     PayloadKey,
     Plane,
+    Proof,
     Scored,
     Tier,
     Transform,
+    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +51,15 @@ class Receipt:
         plane: what moved it.
         code: the quantizer.
         break_even_bits_per_s: link speed above which raw is faster; 0 when unknown.
+        int4: verdict on tiers below 8 bits, of the profile or logit probe that was asked.
+        proof: who allowed them.
+        predicted_kl: nats, with a calibrated profile; else 0.
+        worst_snr_db, worst_layer, worst_head: the logit probe's worst head at 4 bits; layer -1 when not probed.
+        escalated_layers: layers whose keys the probe raised to 8 bits.
+        raw_is_faster: whether the link measured was faster than break-even; None when unknown.
+        dropped_rows: K and V rows not sent.
+        k_mass, v_mass: attention of the queries by the tier of the tokens' K and V rows; empty without queries.
+        link_bits_per_s: payload bits over wire time; 0 when not sent here.
     """
 
     scored: Scored
@@ -66,6 +77,18 @@ class Receipt:
     plane: Plane
     code: Code
     break_even_bits_per_s: float
+    int4: Verdict
+    proof: Proof
+    predicted_kl: float
+    worst_snr_db: float
+    worst_layer: int
+    worst_head: int
+    escalated_layers: int
+    raw_is_faster: bool | None
+    dropped_rows: int
+    k_mass: dict[Tier, float]
+    v_mass: dict[Tier, float]
+    link_bits_per_s: float
 
 
 @dataclass(frozen=True)
@@ -253,6 +276,18 @@ class Payload(Handle):
             plane=Plane(raw.plane),
             code=Code(raw.code),
             break_even_bits_per_s=raw.break_even_bits_per_s,
+            int4=Verdict(raw.int4),
+            proof=Proof(raw.proof),
+            predicted_kl=raw.predicted_kl,
+            worst_snr_db=raw.worst_snr_db,
+            worst_layer=raw.worst_layer,
+            worst_head=raw.worst_head,
+            escalated_layers=raw.escalated_layers,
+            raw_is_faster=None if raw.raw_is_faster < 0 else bool(raw.raw_is_faster),
+            dropped_rows=raw.dropped_rows,
+            k_mass={tier: raw.k_mass[tier] for tier in Tier if raw.k_mass[tier]},
+            v_mass={tier: raw.v_mass[tier] for tier in Tier if raw.v_mass[tier]},
+            link_bits_per_s=raw.link_bits_per_s,
         )
 
 

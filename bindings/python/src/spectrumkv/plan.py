@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from ctypes import byref, c_float, c_uint8, c_uint64, c_void_p
+from ctypes import byref, c_double, c_float, c_uint8, c_uint64, c_void_p
 from typing import TYPE_CHECKING
 
 from spectrumkv._abi import PLAN, SCORES, library
@@ -17,9 +17,14 @@ from spectrumkv.errors import ArgumentError
 if TYPE_CHECKING:
     from spectrumkv.cache import Cache
     from spectrumkv.engine import Engine
+    from spectrumkv.profile import Profile
 
-STRATEGIES = ("error-aware", "raw", "uniform-2", "uniform-4", "uniform-6", "uniform-8", "greedy")
-"""Names that `Plan` takes. ``"greedy"`` is the paper's allocation with the paper's codec."""
+STRATEGIES = (
+    "error-aware", "raw", "uniform-2", "uniform-4", "uniform-6", "uniform-8",
+    "greedy", "sink-protect", "balanced", "random", "adaptive", "pdtrim", "sws",
+)  # fmt: skip
+"""Names that `Plan` takes. Those from ``"greedy"`` on are the paper's, with the paper's code; all but random and pdtrim take
+an importance: ``"greedy:key-norm"``, ``:position``, ``:recency``, ``:value-aware``, ``:attention``."""
 
 
 class Scores(Handle):
@@ -114,6 +119,8 @@ class Plan(Handle):
         k_transforms, v_transforms: see `Transform`.
         k_tiers, v_tiers: tiers the plan may use.
         raw_dtype: how RAW rows of a float32 cache are sent.
+        profile: what is known of the model; copied.
+        unproven: allow tiers below 8 bits without a verdict. Else `solve` wants a profile with one, or scores with queries.
 
     Raises:
         ArgumentError: an unknown strategy, or a value out of its range.
@@ -134,6 +141,8 @@ class Plan(Handle):
         k_tiers: Iterable[Tier] | None = None,
         v_tiers: Iterable[Tier] | None = None,
         raw_dtype: DType | str | None = None,
+        profile: Profile | None = None,
+        unproven: bool = False,
     ) -> None:
         if budget is not None and budget_bytes is not None:
             raise ArgumentError(Status.E_ARGUMENT, "budget and budget_bytes are both given: wanted one")
@@ -157,10 +166,28 @@ class Plan(Handle):
             PlanKey.K_TIERS: _tier_set(k_tiers),
             PlanKey.V_TIERS: _tier_set(v_tiers),
             PlanKey.RAW_DTYPE: None if raw_dtype is None else to_dtype(raw_dtype),
+            PlanKey.UNPROVEN: 1 if unproven else None,
         }
         for key, value in options.items():
             if value is not None:
                 self.set(key, value)
+        if profile is not None:
+            self.set_profile(profile)
+
+    def set_profile(self, profile: Profile) -> None:
+        """What is known of the model; copied."""
+        with self._use() as plan, profile._use() as known:
+            library().call("skv_plan_set_profile", plan, known)
+
+    def cost(self, layer: int, half: Half) -> float:
+        """Sum of weight x squared error over a layer's K or V under the present tiers; nats of KL with a calibrated profile.
+
+        Raises `StateError` unless solved with the strategy error-aware.
+        """
+        out = c_double()
+        with self._use() as plan:
+            library().call("skv_plan_cost", plan, layer, half, byref(out))
+        return out.value
 
     def set(self, key: PlanKey, value: int) -> None:
         """Sets an option; before `solve`."""
@@ -189,7 +216,8 @@ class Plan(Handle):
             scores: None scores keys and values here when the strategy needs it.
 
         Raises:
-            BudgetError: the budget is below the floor, which the message names.
+            BudgetError: the budget is below the floor, which the message names; or (status E_PERMITTED) there is no verdict
+                on tiers below 8 bits, or a no, or tokens would be dropped that cannot be masked.
             StateError: no budget set.
             ArgumentError: the view; a transform that does not divide the dim.
             IdentityError: scores of another shape.

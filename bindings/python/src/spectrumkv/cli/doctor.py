@@ -131,7 +131,7 @@ def _targets(payload: list[Payload]) -> str:
         except ResourceError:
             continue
         cache = _cache(*_values())
-        found[target] = engine.encode(cache, Plan(engine, budget=0.4).solve(cache))
+        found[target] = engine.encode(cache, Plan(engine, budget=0.4, unproven=True).solve(cache))
     assert found, "no target works"
     assert len({bytes(each) for each in found.values()}) == 1, "payload bytes differ between targets"
     payload.append(next(iter(found.values())))

@@ -12,6 +12,7 @@ from spectrumkv.cache import Cache
 from spectrumkv.cli.console import out, receipt_table, reports_errors
 from spectrumkv.engine import Engine
 from spectrumkv.plan import STRATEGIES, Plan, Scores
+from spectrumkv.profile import Profile
 
 
 @reports_errors
@@ -50,6 +51,12 @@ def encode(
         str | None, typer.Option(help="Model fingerprint, 64 hexadecimal digits. [default: zeros]")
     ] = None,
     request_id: Annotated[str | None, typer.Option(help="Request id, 32 hexadecimal digits. [default: zeros]")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="The model's profile (spectrumkv probe).", exists=True, dir_okay=False)
+    ] = None,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Allow less than 8 bits without a profile's verdict or queries.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=0, help="Worker threads; 0: one a core, at most 8.")] = 0,
 ) -> None:
     """Encode a KV cache from a file into a payload file, and print the receipt.
@@ -69,13 +76,24 @@ def encode(
             raise ValueError("one number of --heads: give --layers too")
         cache = Cache.from_llama(source.read_bytes(), counts[0] if len(counts) == 1 else counts, layers)
         cache.set_identity(fingerprint, request_id)
-    if budget is None and budget_bytes is None and strategy in ("error-aware", "greedy"):
+    if (
+        budget is None
+        and budget_bytes is None
+        and (strategy == "error-aware" or not strategy.startswith(("raw", "uniform")))
+    ):
         budget = 0.28
     with Engine(threads=threads) as engine:
         if scores is not None:
             engine.score(cache, scores)
         plan = Plan(
-            engine, budget=budget, budget_bytes=budget_bytes, strategy=strategy, sinks=sinks, chunk=chunk
+            engine,
+            budget=budget,
+            budget_bytes=budget_bytes,
+            strategy=strategy,
+            sinks=sinks,
+            chunk=chunk,
+            profile=None if profile is None else Profile.open(profile.read_text(encoding="utf-8")),
+            unproven=unproven,
         ).solve(cache, scores)
         payload = engine.encode(cache, plan)
     payload.save(target)

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "probe.h"
+
+#include <spectrumkv.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "codec.h"
+#include "error.h"
+#include "kernels/tiers.h"
+#include "rows.h"
+
+namespace skv {
+namespace {
+
+// Queries looked at, spread over those given: more move the figures by less than their spread over texts.
+constexpr int32_t kQueries = 16;
+// A head whose attention over the sampled keys moves by more than this at 4 bits gets 8 (docs/results/quality.md).
+constexpr float kMostLogitKl = 0.1F;
+
+// One chunk of a layer's keys as f32 rows [tokens][heads][dim].
+struct Sample {
+  int64_t first_position = 0;
+  uint32_t tokens = 0;
+  std::vector<float> keys;
+};
+
+Sample sample_of(const Cache& cache, int32_t layer, const QueryView& queries, uint32_t chunk, Scratch& scratch) {
+  const CacheLayer& view = cache.layer(layer);
+  const auto tokens = static_cast<uint64_t>(view.tokens);
+  // The last whole chunk that every query sees; the first one in a short prompt.
+  const uint64_t seen = tokens - static_cast<uint64_t>(queries.count);
+  const uint32_t index = seen >= chunk ? static_cast<uint32_t>(seen / chunk) - 1 : 0;
+  const ChunkRange range = chunk_range(tokens, chunk, index);
+  const kernels::Rows rows = rows_of(cache, layer, SKV_K, range, scratch);
+  Sample sample{view.first_position + static_cast<int64_t>(range.first), range.tokens, {}};
+  sample.keys.resize(size_t{range.tokens} * static_cast<size_t>(rows.heads) * static_cast<size_t>(rows.dim));
+  float* to = sample.keys.data();
+  for (int32_t t = 0; t < rows.tokens; ++t) {
+    for (int32_t h = 0; h < rows.heads; ++h) {
+      const std::byte* from = rows.base + rows.token_offset[t] + h * rows.stride_head;
+      for (int32_t c = 0; c < rows.dim; ++c) *to++ = tiers::load_element(from + c * rows.stride_elem, rows.dtype);
+    }
+  }
+  return sample;
+}
+
+Cache view_of(const CacheLayer& like, const Sample& sample, float* keys) {
+  Cache cache(1);
+  const int64_t dim = like.dim[SKV_K];
+  cache.set_tokens(0, sample.first_position, sample.tokens);
+  cache.set_layer(0, like.kv_heads, like.dim[SKV_K], 0, SKV_F32);
+  cache.set_plane(0, SKV_K, keys, sample.keys.size() * sizeof(float), 0, like.kv_heads * dim * 4, dim * 4, 4);
+  return cache;
+}
+
+// Through the real encoder and decoder at 4 bits.
+std::vector<float> quantized(Engine& engine, const Cache& cache, const Plan& like, const CacheLayer& view,
+                             const Sample& sample) {
+  Plan plan;
+  plan.options.chunk = like.options.chunk;
+  plan.options.sinks = like.options.sinks;
+  plan.options.transforms = like.options.transforms;
+  plan.options.code = like.code();
+  plan.options.strategy = Strategy::kUniform;
+  plan.options.uniform_tier = 2;
+  plan.options.unproven = true;
+  solve(engine, plan, cache, nullptr);
+  const auto payload = Payload::create(cache, plan, {});
+  encode_layers(engine, cache, plan, *payload, 0, 1);
+  std::vector<float> out(sample.keys.size());
+  decode_layers(engine, *payload, view_of(view, sample, out.data()), 0, 1);
+  return out;
+}
+
+LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, const QueryView& queries, int32_t head,
+                       int32_t kv_heads, Scratch& scratch) {
+  const auto dim = static_cast<size_t>(keys.layer(0).dim[SKV_K]);
+  const auto tokens = static_cast<size_t>(keys.layer(0).tokens);
+  const int32_t group = queries.heads / kv_heads;
+  const int32_t taken = std::min(kQueries, queries.count);
+  const float scale = queries.scale != 0 ? queries.scale : 1.0F / std::sqrt(static_cast<float>(dim));
+  std::vector<float> q(static_cast<size_t>(taken) * static_cast<size_t>(group) * dim);
+  float* to = q.data();
+  for (int32_t i = 0; i < taken; ++i) {
+    const int64_t query = queries.count - 1 - int64_t{i} * queries.count / taken;
+    for (int32_t g = 0; g < group; ++g) {
+      const std::byte* from = queries.base + query * queries.stride_query + (head * group + g) * queries.stride_head;
+      for (size_t c = 0; c < dim; ++c) {
+        *to++ = scale * tiers::load_element(from + static_cast<int64_t>(c) * queries.stride_elem, queries.dtype);
+      }
+    }
+  }
+  const int32_t count = taken * group;
+  std::vector<float> logits(static_cast<size_t>(count) * tokens);
+  std::vector<float> noise(logits.size());
+  const ChunkRange all = chunk_range(tokens, tiers::kMaxChunk, 0);
+  engine.kernels().dots(rows_of(keys, 0, SKV_K, all, scratch), head, q.data(), count, logits.data());
+  engine.kernels().dots(rows_of(errors, 0, SKV_K, all, scratch), head, q.data(), count, noise.data());
+  double signal_sum = 0;
+  double noise_sum = 0;
+  double kl_sum = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const float* l = logits.data() + static_cast<size_t>(i) * tokens;
+    const float* e = noise.data() + static_cast<size_t>(i) * tokens;
+    double l_mean = 0;
+    double e_mean = 0;
+    double top = -1e30;
+    double top_with = -1e30;
+    for (size_t t = 0; t < tokens; ++t) {
+      l_mean += static_cast<double>(l[t]) / static_cast<double>(tokens);
+      e_mean += static_cast<double>(e[t]) / static_cast<double>(tokens);
+      top = std::max(top, static_cast<double>(l[t]));
+      top_with = std::max(top_with, static_cast<double>(l[t]) + static_cast<double>(e[t]));
+    }
+    double sum = 0;
+    double sum_with = 0;
+    double weighted = 0;
+    for (size_t t = 0; t < tokens; ++t) {
+      const double a = static_cast<double>(l[t]);
+      const double b = static_cast<double>(e[t]);
+      signal_sum += (a - l_mean) * (a - l_mean);
+      noise_sum += (b - e_mean) * (b - e_mean);
+      const double p = std::exp(a - top);
+      sum += p;
+      sum_with += std::exp(a + b - top_with);
+      weighted += p * -b;
+    }
+    kl_sum += weighted / sum + (std::log(sum_with) + top_with) - (std::log(sum) + top);
+  }
+  LogitProbe::Head out;
+  // All keys alike, or no error at all: nothing that could go wrong.
+  out.snr_db = noise_sum <= 0 ? 200.0F : static_cast<float>(10.0 * std::log10(std::max(signal_sum, 1e-30) / noise_sum));
+  out.kl = static_cast<float>(std::max(0.0, kl_sum / count));
+  return out;
+}
+
+}  // namespace
+
+LogitProbe probe_logits(Engine& engine, const Cache& cache, const Plan& plan, const Scores& scores) {
+  LogitProbe probe;
+  const auto layers = static_cast<size_t>(cache.layer_count());
+  probe.escalate.assign(layers, 0);
+  probe.layers.resize(layers);
+  size_t asked = 0;
+  size_t raised = 0;
+  const auto chunk = static_cast<uint32_t>(plan.options.chunk);
+  for (size_t l = 0; l < layers; ++l) {
+    const auto index = static_cast<int32_t>(l);
+    const QueryView* queries = scores.queries(index);
+    if (queries == nullptr) continue;
+    ++asked;
+    const CacheLayer& view = cache.layer(index);
+    Sample sample;
+    engine.run(1, [&](size_t, Scratch& scratch) { sample = sample_of(cache, index, *queries, chunk, scratch); });
+    const Cache keys = view_of(view, sample, sample.keys.data());
+    std::vector<float> error = quantized(engine, keys, plan, view, sample);
+    for (size_t i = 0; i < error.size(); ++i) error[i] -= sample.keys[i];
+    const Cache errors = view_of(view, sample, error.data());
+    probe.layers[l].resize(static_cast<size_t>(view.kv_heads));
+    engine.run(probe.layers[l].size(), [&](size_t head, Scratch& scratch) {
+      probe.layers[l][head] = judge(engine, keys, errors, *queries, static_cast<int32_t>(head), view.kv_heads, scratch);
+    });
+    for (size_t head = 0; head < probe.layers[l].size(); ++head) {
+      const LogitProbe::Head& it = probe.layers[l][head];
+      if (it.kl > kMostLogitKl) probe.escalate[l] = 1;
+      if (probe.worst_layer < 0 || it.snr_db < probe.worst_snr_db) {
+        probe.worst_snr_db = it.snr_db;
+        probe.worst_layer = index;
+        probe.worst_head = static_cast<int32_t>(head);
+      }
+    }
+    raised += probe.escalate[l];
+  }
+  probe.pass = asked == layers && 2 * raised <= layers;
+  return probe;
+}
+
+// ------------------------------------------------------------------------------------------------- needles
+
+namespace {
+
+// Our own filler and needles; the shape (filler, needle at a depth, question last) is the paper's.
+constexpr const char* kFiller[] = {
+    "The ferry leaves the small island twice a day and returns before the evening tide. ",
+    "In the valley the farmers repair their stone walls when the first snow has melted. ",
+    "A row of lime trees shades the road that leads from the station to the market. ",
+    "The museum keeps its oldest maps in a dry room behind the reading hall. ",
+    "On clear days the watchmen could see the smoke of ships far beyond the cape. ",
+};
+struct Needle {
+  const char* text;
+  const char* question;
+  const char* answer;
+  double depth;
+};
+constexpr Needle kNeedles[NeedleProbe::kTrials] = {
+    {"The access code of the harbour office is 58314. ", "\nAs stated above, the access code of the harbour office is",
+     "58314", 0.25},
+    {"The locker number of the night porter is 70926. ", "\nAs stated above, the locker number of the night porter is",
+     "70926", 0.5},
+    {"The serial number of the signal lamp is 41687. ", "\nAs stated above, the serial number of the signal lamp is",
+     "41687", 0.75},
+};
+
+size_t words_in(std::string_view text) { return static_cast<size_t>(std::count(text.begin(), text.end(), ' ')); }
+
+}  // namespace
+
+NeedleProbe::NeedleProbe(uint32_t words) {
+  if (words < 64 || words > 1000000) fail(SKV_E_RANGE, "prompts of %u words: wanted 64..1000000", words);
+  for (size_t trial = 0; trial < prompts_.size(); ++trial) {
+    const Needle& needle = kNeedles[trial];
+    std::string& prompt = prompts_[trial];
+    bool placed = false;
+    size_t written = 0;
+    for (size_t i = trial; written < words; ++i) {
+      if (!placed && static_cast<double>(written) >= needle.depth * words) {
+        prompt += needle.text;
+        placed = true;
+      }
+      const std::string_view sentence = kFiller[i % std::size(kFiller)];
+      prompt += sentence;
+      written += words_in(sentence);
+    }
+    if (!placed) prompt += needle.text;
+    prompt += needle.question;
+    needles_[trial] = needle.answer;
+  }
+}
+
+void NeedleProbe::check(int32_t trial) const {
+  if (trial < 0 || trial >= kTrials) fail(SKV_E_RANGE, "trial %d: wanted 0..%d", trial, kTrials - 1);
+}
+
+const std::string& NeedleProbe::prompt(int32_t trial) const {
+  check(trial);
+  return prompts_[static_cast<size_t>(trial)];
+}
+
+bool NeedleProbe::answer(int32_t trial, std::string_view text) {
+  check(trial);
+  int32_t& result = results_[static_cast<size_t>(trial)];
+  if (result >= 0) fail(SKV_E_STATE, "trial %d was answered already", trial);
+  result = text.find(needles_[static_cast<size_t>(trial)]) != std::string_view::npos ? 1 : 0;
+  return result == 1;
+}
+
+Profile::Verdict NeedleProbe::verdict() const {
+  Profile::Verdict verdict;
+  verdict.trials = kTrials;
+  for (int32_t trial = 0; trial < kTrials; ++trial) {
+    const int32_t result = results_[static_cast<size_t>(trial)];
+    if (result < 0) fail(SKV_E_STATE, "trial %d was not answered yet", trial);
+    verdict.passed += result;
+  }
+  verdict.int4 = verdict.passed >= kNeeded ? SKV_VERDICT_YES : SKV_VERDICT_NO;
+  return verdict;
+}
+
+}  // namespace skv
