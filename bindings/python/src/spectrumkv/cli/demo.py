@@ -61,7 +61,7 @@ def demo(
     from spectrumkv.demo import report  # noqa: PLC0415
     from spectrumkv.demo.peer import PeerError  # noqa: PLC0415
     from spectrumkv.demo.prefill import Options, run  # noqa: PLC0415
-    from spectrumkv.demo.steps import Steps  # noqa: PLC0415
+    from spectrumkv.eval.steps import Steps  # noqa: PLC0415
 
     if weights not in {"f32", "as-is"}:
         raise typer.BadParameter("wanted f32 or as-is", param_hint="--weights")

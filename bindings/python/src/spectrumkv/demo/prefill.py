@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectrumkv.cache import Cache
-from spectrumkv.demo import text
-from spectrumkv.demo.arms import Arm, arms, solve
+from spectrumkv.demo.arms import arms, label
 from spectrumkv.demo.peer import Child, PeerError
 from spectrumkv.demo.report import Run, Sample
-from spectrumkv.demo.steps import Steps, Update
 from spectrumkv.engine import Engine
 from spectrumkv.errors import TransportError
+from spectrumkv.eval import text
+from spectrumkv.eval.arms import Arm, solve
+from spectrumkv.eval.steps import Steps, Update
 from spectrumkv.llamacpp import LlamaContext, hash_tokens
 from spectrumkv.models import fetch, full_precision
 from spectrumkv.payload import Receipt
@@ -186,7 +187,7 @@ def _arms(
         context.set_queries(scores, window.queries)
         engine.score(cache, scores)
         for number, run in enumerate(runs):
-            name = f"window {window.number + 1} of {options.windows}, arm {number + 1} of {len(runs)}: {run.arm.label}"
+            name = f"window {window.number + 1} of {options.windows}, arm {number + 1} of {len(runs)}: {label(run.arm)}"
             with steps.step(name) as update:
                 plan, note = solve(run.arm, engine, cache, scores)
                 payload = engine.encode(cache, plan)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from spectrumkv.demo.arms import Arm
+from spectrumkv.demo.arms import label
+from spectrumkv.eval.arms import Arm
+from spectrumkv.eval.machine import machine
 
 
 @dataclass
@@ -108,18 +108,6 @@ def link_ms(size: float, bits_per_s: float) -> float:
     return size * 8e3 / bits_per_s
 
 
-def machine() -> str:
-    """The processor, the cores this process may use, the system."""
-    model = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}"
-
-
 def table(runs: Iterable[Run]) -> Table:
     """All arms side by side."""
     result = Table(title="same cache, encoded, sent over TCP, decoded in another process", title_justify="left")
@@ -132,12 +120,12 @@ def table(runs: Iterable[Run]) -> Table:
     notes = []
     for run in runs:
         payload = run.mean("payload_bytes")
-        label = run.arm.label
+        name = label(run.arm)
         if run.note:
-            notes.append(f"{label}: {run.note}")
-            label += " *"
+            notes.append(f"{name}: {run.note}")
+            name += " *"
         result.add_row(
-            label, f"{payload / 1e6:.3f}", f"{run.ratio:.4f}", f"{run.mean('score_ms') + run.mean('plan_ms'):.1f}",
+            name, f"{payload / 1e6:.3f}", f"{run.ratio:.4f}", f"{run.mean('score_ms') + run.mean('plan_ms'):.1f}",
             f"{run.mean('encode_ms'):.1f}", f"{run.mean('transfer_ms'):.1f}", f"{run.mean('decode_ms'):.1f}",
             f"{link_ms(payload, 1e9):.1f} ms", f"{link_ms(payload, 1e10):.1f} ms", f"{run.mean('kl'):.6f}",
             f"{100 * run.ppl_delta:+.3f}", f"{100 * run.mean('top1'):.2f}", "bit-equal" if run.bit_equal else "close",
@@ -153,7 +141,7 @@ def print_texts(console: Console, runs: Iterable[Run]) -> None:
     for run in runs:
         sample = run.samples[0]
         same = "the same" if sample.original == sample.received else "different"
-        console.print(f"\n{run.arm.label} ({run.ratio:.3f} of the bytes): {same}", style="bold", markup=False)
+        console.print(f"\n{label(run.arm)} ({run.ratio:.3f} of the bytes): {same}", style="bold", markup=False)
         for name, text in (("original", sample.original), ("received", sample.received)):
             console.print(f"  {name}: {' '.join(text.split())}", markup=False, soft_wrap=True)
 
@@ -173,7 +161,7 @@ def plot(folder: Path, runs: list[Run], title: str) -> Path:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    labels = [run.arm.label.replace(" ", "\n") + ("*" if run.note else "") for run in runs]
+    labels = [label(run.arm).replace(" ", "\n") + ("*" if run.note else "") for run in runs]
     colours = {"raw": "#7f7f7f", "error-aware": "#1f77b4", "greedy": "#ff7f0e"}
     colour = [colours.get(run.arm.strategy, "#2ca02c") for run in runs]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
@@ -196,7 +184,7 @@ def plot(folder: Path, runs: list[Run], title: str) -> Path:
                        ha="center", va="bottom", fontsize=9)  # fmt: skip
     right.set_ylabel("KL(reference ‖ received), nats a token")
     right.set_title("what the decoder loses (log scale, lower is better)")
-    notes = "; ".join(f"{run.arm.label}*: {run.note}" for run in runs if run.note)
+    notes = "; ".join(f"{label(run.arm)}*: {run.note}" for run in runs if run.note)
     figure.suptitle(title)
     if notes:
         figure.supxlabel(f"* {notes}", fontsize=9)
