@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +50,19 @@ def encode(
 ) -> skv.Payload:
     with skv.Plan(engine, budget=budget, strategy=strategy, unproven=True) as plan:
         return engine.encode(cache, plan.solve(cache))
+
+
+def llama_state(layers: list[tuple[np.ndarray, np.ndarray]], v_trans: int) -> bytes:
+    """A sequence state as llama_state_seq_get_data writes it."""
+    tokens, heads, dim = layers[0][0].shape
+    row = heads * dim
+    parts = [struct.pack("<IiII", 0xAF143CD8, 0, 1, tokens)]
+    parts += [struct.pack("<iIi", t, 1, 0) for t in range(tokens)]
+    parts.append(struct.pack("<II", v_trans, len(layers)))
+    parts += [struct.pack("<iQ", 1, 2 * row) + k.tobytes() for k, _ in layers]
+    for _, v in layers:
+        if v_trans:
+            parts.append(struct.pack("<iII", 1, 2, row) + v.reshape(tokens, row).T.tobytes())
+        else:
+            parts.append(struct.pack("<iQ", 1, 2 * row) + v.tobytes())
+    return b"".join(parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import json
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import spectrumkv as skv
-from conftest import encode, kv_arrays
+from conftest import encode, kv_arrays, llama_state
 from spectrumkv import sections
 from spectrumkv.cli import app
 from spectrumkv.cli.inspect import strip
@@ -39,22 +38,6 @@ def write_npz(path: Path, dtype: str = "float16", **extra: np.ndarray) -> list[t
     layers = kv_arrays(layers=2, tokens=200, dtype=dtype)
     np.savez(path, **{f"{n}{i}": a for i, pair in enumerate(layers) for n, a in zip("kv", pair)}, **extra)
     return layers
-
-
-def llama_state(layers: list[tuple[np.ndarray, np.ndarray]], v_trans: int) -> bytes:
-    """A sequence state as llama_state_seq_get_data writes it."""
-    tokens, heads, dim = layers[0][0].shape
-    row = heads * dim
-    parts = [struct.pack("<IiII", 0xAF143CD8, 0, 1, tokens)]
-    parts += [struct.pack("<iIi", t, 1, 0) for t in range(tokens)]
-    parts.append(struct.pack("<II", v_trans, len(layers)))
-    parts += [struct.pack("<iQ", 1, 2 * row) + k.tobytes() for k, _ in layers]
-    for _, v in layers:
-        if v_trans:
-            parts.append(struct.pack("<iII", 1, 2, row) + v.reshape(tokens, row).T.tobytes())
-        else:
-            parts.append(struct.pack("<iQ", 1, 2 * row) + v.tobytes())
-    return b"".join(parts)
 
 
 def test_doctor(run: Callable[..., Result]) -> None:

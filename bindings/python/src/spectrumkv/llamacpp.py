@@ -20,12 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .models import sha256_of
-from .plan import Scores
+from .state_blob import parse
 
 _KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30}  # enum ggml_type
-# Architectures of sliding-window models: one layer in so many has full attention, the last of each group (llama.cpp,
-# llama_hparams::set_swa_pattern as each architecture calls it).
-_FULL_EVERY = {"gemma2": 2, "gemma3": 6}
 _U8P = ctypes.POINTER(ctypes.c_uint8)
 
 
@@ -97,8 +94,11 @@ class LlamaContext:
         self.n_batch = n_batch
         self.v_trans = 0 if flash_attention else 1
         self._queries: dict[int, list[NDArray[np.float32]]] = {}
+        self._keys: dict[int, list[NDArray[np.float32]]] = {}
         self._wanted_queries = 0
         self._capturing = False
+        self._capturing_keys = False
+        self._state_layers: list[int] | None = None
         self._ggml = _load_ggml()
         api.llama_backend_init()
         api.llama_log_set(_quiet, ctypes.c_void_p(0))
@@ -156,32 +156,11 @@ class LlamaContext:
         return buffer.value.decode() if 0 <= length < len(buffer) else None
 
     @property
-    def windows(self) -> list[int]:
-        """Sliding-window length of every layer in tokens, the token itself included; 0 where attention is full.
-
-        Raises RuntimeError for a sliding-window architecture whose pattern of layers is not known here.
-        """
-        window = int(self._metadata("attention.sliding_window") or 0)
-        if window == 0:
-            return [0] * self.n_layer
-        architecture = self._metadata_of("general.architecture") or "?"
-        period = _FULL_EVERY.get(architecture)
-        if period is None:
-            raise RuntimeError(f"{architecture}: which of its layers have a sliding window is not known here")
-        return [0 if layer % period == period - 1 else window for layer in range(self.n_layer)]
-
-    @property
-    def state_layers(self) -> list[int]:
-        """The model's layers in the order of an exported state: those with full attention first."""
-        return sorted(range(self.n_layer), key=lambda layer: self.windows[layer] != 0)
-
-    @property
     def kv_heads(self) -> list[int]:
-        """KV heads of every layer of an exported state, in its order (:attr:`state_layers`)."""
+        """KV heads of every layer."""
         listed = self._metadata("attention.head_count_kv")
         if listed is not None and listed.startswith("["):
-            counts = [int(count) for count in listed.strip("[]").split(",")]
-            return [counts[layer] for layer in self.state_layers]
+            return [int(count) for count in listed.strip("[]").split(",")]
         return [int(api.llama_model_n_head_kv(self._model))] * self.n_layer
 
     @property
@@ -194,6 +173,65 @@ class LlamaContext:
     def q_heads(self) -> int:
         """Query heads of a layer."""
         return int(api.llama_model_n_head(self._model))
+
+    @property
+    def sliding_window(self) -> int:
+        """Tokens that a sliding-window layer looks back on; 0 if the model has no such layers."""
+        return int(api.llama_model_n_swa(self._model))
+
+    @property
+    def rotary_pairs(self) -> NDArray[np.int64]:
+        """``[dim / 2, 2]``: the channels of a head that RoPE rotates together, the fastest pair first.
+
+        Raises RuntimeError where the model has no RoPE, or one of several dimensions.
+        """
+        half = self.head_dim // 2
+        kind = api.llama_model_rope_type(self._model)
+        if kind == api.LLAMA_ROPE_TYPE_NORM:
+            return np.arange(2 * half).reshape(half, 2)
+        if kind == api.LLAMA_ROPE_TYPE_NEOX:
+            return np.stack([np.arange(half), np.arange(half) + half], axis=1)
+        raise RuntimeError(f"RoPE type {kind}: wanted {api.LLAMA_ROPE_TYPE_NORM} or {api.LLAMA_ROPE_TYPE_NEOX}")
+
+    @property
+    def state_layers(self) -> list[int]:
+        """The model's layer behind each layer of an exported state: a sliding-window model's state has its
+        full-attention layers first.
+
+        Found by comparing the keys that a few tokens produce with those that the state holds, once; the first use
+        forgets everything evaluated.
+        """
+        if self._state_layers is None:
+            self._state_layers = self._match_layers()
+        return self._state_layers
+
+    def _match_layers(self) -> list[int]:
+        tokens = self.tokenize("Which layer of the state is which layer of the model?")
+        self.clear()
+        self._capturing_keys = True
+        try:
+            with self.capture_queries(len(tokens)):
+                self.evaluate(tokens, 0)
+        finally:
+            self._capturing_keys = False
+        keys = {layer: np.concatenate(parts) for layer, parts in self._keys.items()}
+        planes = [plane for stream in parse(self.export_state()).streams for plane in stream.keys]
+        self.clear()
+        order: list[int] = []
+        for plane in planes:
+            held = plane.values(1).reshape(len(tokens), -1)
+            distance = {
+                layer: float(np.abs(rows.reshape(len(tokens), -1) - held).max() / np.abs(held).max())
+                for layer, rows in keys.items()
+                if rows.size == held.size
+            }
+            # 1/128: one rounding to the coarsest cache type, bf16, with room.
+            if not distance or min(distance.values()) > 1 / 128:
+                raise RuntimeError(f"layer {len(order)} of the state holds the keys of no layer of the model")
+            order.append(min(distance, key=distance.__getitem__))
+        if sorted(order) != list(range(self.n_layer)):
+            raise RuntimeError(f"the state's layers are the model's {order}: wanted each of {self.n_layer} once")
+        return order
 
     @property
     def n_vocab(self) -> int:
@@ -222,6 +260,11 @@ class LlamaContext:
         part.write_text(f"{stamp} {digest}\n")
         part.replace(sidecar)
         return bytes.fromhex(digest)
+
+    @property
+    def start_tokens(self) -> tuple[int, ...]:
+        """What every prompt begins with: the begin-of-sequence token, or nothing."""
+        return tuple(self.tokenize("", add_bos=True))
 
     def tokenize(self, text: str, add_bos: bool = True) -> list[int]:
         """Token ids of a text."""
@@ -326,7 +369,7 @@ class LlamaContext:
     def capture_queries(self, last: int = 64) -> Iterator[None]:
         """While active, :meth:`evaluate` keeps the post-RoPE queries of its last ``last`` tokens; see :attr:`queries`."""
         self._wanted_queries = last
-        self._queries = {}
+        self._queries, self._keys = {}, {}
         try:
             yield
         finally:
@@ -337,29 +380,27 @@ class LlamaContext:
 
     @property
     def queries(self) -> list[NDArray[np.float32]]:
-        """Per layer of an exported state, in its order (:attr:`state_layers`), ``[n, q_heads, dim]`` float32; after
-        :meth:`capture_queries`. Channels are in the order of the state's K rows."""
+        """Per layer ``[n, q_heads, dim]`` float32, after :meth:`capture_queries`. Channels are in the order of the K rows
+        of an exported state."""
         if sorted(self._queries) != list(range(self.n_layer)):
             raise RuntimeError(f"queries of {len(self._queries)} of {self.n_layer} layers were captured")
-        return [self._queries[layer][0] for layer in self.state_layers]
-
-    def set_queries(self, scores: Scores, queries: Sequence[NDArray[np.float32]]) -> None:
-        """Gives captured queries (:attr:`queries`) to scores of a cache made from an exported state."""
-        windows = self.windows
-        for index, layer in enumerate(self.state_layers):
-            scores.set_queries(index, queries[index], window=windows[layer])
+        return [self._queries[layer][0] for layer in range(self.n_layer)]
 
     def _see(self, tensor: Any, ask: bool, _data: Any) -> bool:
         # "Qcur-<layer>" is the name before and after RoPE; the rotated one is ggml's ROPE operation.
         if not self._capturing:
             return not ask
         name: bytes = self._ggml.ggml_get_name(tensor)
-        if not (name.startswith(b"Qcur-") and self._ggml.ggml_op_desc(tensor) == b"ROPE"):
+        wanted = name.startswith(b"Qcur-") or (self._capturing_keys and name.startswith(b"Kcur-"))
+        if not (wanted and self._ggml.ggml_op_desc(tensor) == b"ROPE"):
             return not ask
         if not ask:
             values = np.empty(self._ggml.ggml_nbytes(tensor) // 4, np.float32)
             self._ggml.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
-            self._queries.setdefault(int(name[5:]), []).append(values.reshape(-1, self.q_heads, self.head_dim))
+            if name.startswith(b"Q"):
+                self._queries.setdefault(int(name[5:]), []).append(values.reshape(-1, self.q_heads, self.head_dim))
+            else:
+                self._keys.setdefault(int(name[5:]), []).append(values)
         return True
 
 

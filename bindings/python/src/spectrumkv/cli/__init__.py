@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError as _error:  # pragma: no cover
     sys.exit(f"spectrumkv: {_error}; the command needs: pip install 'spectrumkv[cli]'")
 
-from spectrumkv.cli import decode, demo, doctor, encode, inspect
+from spectrumkv.cli import decode, demo, doctor, encode, evaluate, inspect
 
 app = typer.Typer(
     name="spectrumkv",
@@ -26,6 +26,7 @@ app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(inspect.inspect)
 app.command()(demo.demo)
+app.add_typer(evaluate.app, name="eval")
 
 
 def main() -> None:

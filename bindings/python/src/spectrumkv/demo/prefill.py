@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spectrumkv.cache import Cache
 from spectrumkv.demo.arms import arms, label
@@ -19,9 +18,10 @@ from spectrumkv.engine import Engine
 from spectrumkv.errors import TransportError
 from spectrumkv.eval import text
 from spectrumkv.eval.arms import Arm, solve
+from spectrumkv.eval.prompt import Prompt, prefill, set_queries
+from spectrumkv.eval.session import model_file
 from spectrumkv.eval.steps import Steps, Update
 from spectrumkv.llamacpp import LlamaContext, hash_tokens
-from spectrumkv.models import fetch, full_precision
 from spectrumkv.payload import Receipt
 from spectrumkv.plan import Scores
 from spectrumkv.transport import Conn, Endpoint
@@ -55,24 +55,9 @@ class Window:
     """One stretch of text, evaluated: its cache and what follows from it."""
 
     number: int
-    prompt: list[int]
+    prompt: Prompt
     forced: list[int]  # CONTINUATION tokens to evaluate and the one that the last of them predicts
-    state: NDArray[np.uint8]
-    queries: list[NDArray[np.float32]]
-    first: int  # the token that the prompt's last logits choose
     original: str
-
-
-def model_file(options: Options, steps: Steps) -> Path:
-    """The GGUF file to use; SmolLM2-135M unless told otherwise."""
-    path = options.model
-    if path is None:
-        with steps.step("model: SmolLM2-135M-Instruct") as update:
-            path = fetch("smollm2", lambda _what, done, total: update(done, total))
-    if options.weights == "f32":
-        with steps.step("model: weights as f32 (made once)"):
-            path = full_precision(path)
-    return path
 
 
 def token_windows(context: LlamaContext, options: Options, steps: Steps) -> list[list[int]]:
@@ -91,7 +76,7 @@ def token_windows(context: LlamaContext, options: Options, steps: Steps) -> list
 def run(options: Options, steps: Steps) -> tuple[list[Run], str]:
     """Runs everything; returns the arms' outcomes and the model's description."""
     options.out.mkdir(parents=True, exist_ok=True)
-    path = model_file(options, steps)
+    path = model_file(options.model or "smollm2", options.weights, steps)
     room = options.tokens + CONTINUATION + 1 + options.generate
     n_ctx = -(-room // _CONTEXT_STEP) * _CONTEXT_STEP
     reference = options.out / "reference.npy"
@@ -115,7 +100,7 @@ def run(options: Options, steps: Steps) -> tuple[list[Run], str]:
                 for number, tokens in enumerate(windows):
                     window = _evaluate(context, number, tokens, options, steps, reference, child)
                     child.send(
-                        kind="window", position=len(window.prompt), forced=window.forced, first=window.first,
+                        kind="window", position=options.tokens, forced=window.forced, first=int(window.prompt.logits.argmax()),
                         generate=options.generate, reference=str(reference),
                     )  # fmt: skip
                     _arms(runs, window, context, engine, conn, child, options, steps)
@@ -148,22 +133,19 @@ def _evaluate(
 
         return both
 
-    prompt, forced = tokens[: options.tokens], tokens[options.tokens :]
-    context.clear()
+    forced = tokens[options.tokens :]
     name = f"window {number + 1} of {options.windows}"
-    with steps.step(f"{name}: prefill of {len(prompt)} tokens") as update, context.capture_queries(options.queries):
-        last = context.evaluate(prompt, 0, "last", watched(update))
-    assert last is not None
-    state = context.export_state()
+    with steps.step(f"{name}: prefill of {options.tokens} tokens") as update:
+        prompt = prefill(context, tokens[: options.tokens], options.queries, watched(update))
     with steps.step(f"{name}: reference logits of {CONTINUATION} tokens") as update:
-        logits = context.evaluate(forced[:CONTINUATION], len(prompt), "all", watched(update))
+        logits = context.evaluate(forced[:CONTINUATION], options.tokens, "all", watched(update))
         assert logits is not None
         np.save(reference, logits)
     with steps.step(f"{name}: {options.generate} tokens from the original cache") as update:
-        context.import_state(state)
-        first = int(last[0].argmax())
-        original = generate(context, first, len(prompt), options.generate, watched(update))
-    return Window(number, prompt, forced, state, context.queries, first, original)
+        context.import_state(prompt.state)
+        first = int(prompt.logits.argmax())
+        original = generate(context, first, options.tokens, options.generate, watched(update))
+    return Window(number, prompt, forced, original)
 
 
 def generate(context: LlamaContext, first: int, position: int, count: int, update: Update) -> str:
@@ -181,10 +163,10 @@ def _arms(
     runs: list[Run], window: Window, context: LlamaContext, engine: Engine, conn: Conn, child: Child, options: Options,
     steps: Steps,
 ) -> None:  # fmt: skip
-    cache = Cache.from_llama(window.state, context.kv_heads)
-    cache.set_identity(context.fingerprint, hash_tokens(window.prompt))
+    cache = Cache.from_llama(window.prompt.state, window.prompt.kv_heads)
+    cache.set_identity(context.fingerprint, hash_tokens(window.prompt.tokens))
     with Scores() as scores:
-        context.set_queries(scores, window.queries)
+        set_queries(scores, window.prompt)
         engine.score(cache, scores)
         for number, run in enumerate(runs):
             name = f"window {window.number + 1} of {options.windows}, arm {number + 1} of {len(runs)}: {label(run.arm)}"

@@ -85,8 +85,8 @@ def takes_budget(engine: Engine, strategy: str) -> bool:
 
     Raises ArgumentError, the library's own, if there is no such strategy.
     """
-    tiny = np.ones((64, 1, 64), np.float16)
-    with Cache.from_arrays([(tiny, tiny)], can_mask=True) as cache:
+    k, v = np.ones((2, 64, 1, 64), np.float16)
+    with Cache.from_arrays([(k, v)], can_mask=True) as cache:
         try:
             new_plan(engine, strategy).solve(cache)
         except StateError:  # "no budget set"

@@ -24,6 +24,8 @@ class Steps:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._interrupted = False
+        self._work = self._done = 0.0
+        self._started = time.monotonic()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -48,20 +50,33 @@ class Steps:
         if self._interrupted:
             raise KeyboardInterrupt
 
+    def expect(self, work: float) -> None:
+        """The whole job's work, in units of the caller's; steps that say theirs then show the time left in all."""
+        self._work, self._done, self._started = work, 0.0, time.monotonic()
+
+    def _left(self) -> str:
+        if not 0 < self._done < self._work:
+            return ""
+        seconds = (time.monotonic() - self._started) * (self._work - self._done) / self._done
+        return (
+            f" (about {seconds / 60:.0f} min left in all)" if seconds > 90 else f" (about {seconds:.0f} s left in all)"
+        )
+
     def say(self, text: str) -> None:
         """A line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, text: str) -> Iterator[Update]:
-        """One step; call what it gives with (done, total) to move it on."""
+    def step(self, text: str, work: float = 0.0) -> Iterator[Update]:
+        """One step, of so much of the expected work; call what it gives with (done, total) to move it on."""
         self._stop_if_interrupted()
         started = time.monotonic()
-        shown = self._bar(text) if self.console.is_terminal else self._lines(text, started)
+        shown = self._bar(text + self._left()) if self.console.is_terminal else self._lines(text, started)
         with shown as update:
             yield update
         self._stop_if_interrupted()
-        self.say(f"{text}: {time.monotonic() - started:.1f} s")
+        self._done += work
+        self.say(f"{text}: {time.monotonic() - started:.1f} s{self._left() if work else ''}")
 
     @contextmanager
     def _bar(self, text: str) -> Iterator[Update]:

