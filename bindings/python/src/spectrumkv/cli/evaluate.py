@@ -152,10 +152,97 @@ def p1(
     _end(results.rows, json)
 
 
+@app.command()
+@reports_errors
+def niah(
+    model: Model = "smollm2",
+    text: Text = None,
+    budgets: Budgets = "0.24,0.28",
+    strategies: Strategies = "error-aware,greedy",
+    queries: Queries = 64,
+    no_queries: NoQueries = False,
+    windows: Annotated[int, typer.Option("--contexts", min=1, help="Contexts, each with its own needles.")] = 22,
+    tokens: Annotated[int, typer.Option(min=128, help="Tokens of a context, at most.")] = 512,
+    needles: Annotated[int, typer.Option(min=1, max=6, help="Needles asked for in each context.")] = 3,
+    distractors: Annotated[int, typer.Option(min=0, max=8, help="Look-alikes in each context, never asked for.")] = 2,
+    digits: Annotated[int, typer.Option(min=2, max=9, help="Digits of a code.")] = 4,
+    depths: Annotated[int, typer.Option(min=2, help="Depths from 0 to 100 %, evenly apart.")] = 11,
+    seed: Annotated[int, typer.Option(help="Of places, codes and depths.")] = 0,
+    weights: Weights = "f32",
+    inject: Inject = "none",
+    threads: Threads = 0,
+    json: Json = None,
+) -> None:
+    """P3: a real model retrieves needles from the decoded cache.
+
+    Contexts of text hold sentences such as "The harbour office access code is 4821.", among look-alikes. The cache is encoded
+    and decoded before anything is asked; then the model completes "As we read above, The harbour office access code is".
+
+    Example: spectrumkv eval niah --model gemma3-270m --strategies error-aware,greedy --budgets 0.24 --json niah.json
+    """
+    from spectrumkv.eval import niah as protocol  # noqa: PLC0415 (needs numpy and llama.cpp)
+    from spectrumkv.eval import tables  # noqa: PLC0415
+    from spectrumkv.eval.steps import Steps  # noqa: PLC0415
+
+    common = _common(
+        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json
+    )  # fmt: skip
+    places = tuple(round(i / (depths - 1), 4) for i in range(depths))
+    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed)
+    try:
+        results = protocol.run(options, Steps(out()))
+    except RuntimeError as error:
+        raise fail(str(error)) from error
+    entries = protocol.summary(results.rows)
+    title = "P3: codes retrieved, in all and by depth"
+    rows = [tables.niah_cells(entry, entries) for entry in entries]
+    _print_table(title, tables.niah_columns(entries), rows, tables.notes(entries))
+    for weakness in protocol.weaknesses(entries):
+        out().print(f"note: {weakness}, so this says little about the codec", markup=False, soft_wrap=True)
+    _end(results.rows, json)
+
+
+@app.command()
+@reports_errors
+def p4(
+    tensors: Annotated[
+        Path | None,
+        typer.Option(
+            help="An .npz file with k0, v0 [tokens, kv-heads, dim] and q0 [last queries, heads, dim] of each layer, as"
+            " `eval p1 --record` writes. [default: synthetic]",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    budgets: Budgets = "0.28",
+    strategies: Strategies = "error-aware,uniform-4,greedy",
+    inject: Annotated[str, typer.Option(help="Injections between commas: none, offsets, scales.")] = "none,offsets",
+    tokens: Annotated[int, typer.Option(min=128, help="Tokens of the synthetic tensors.")] = 512,
+    threads: Threads = 0,
+    json: Json = None,
+) -> None:
+    """P4: tensors alone, no model; seconds. The worst head's logit SNR, attention KL, bytes an element.
+
+    Example: spectrumkv eval p4 --strategies error-aware,greedy --budgets 0.24:0.32:0.04
+    """
+    from spectrumkv.eval import p4 as protocol  # noqa: PLC0415 (needs numpy)
+    from spectrumkv.eval import tables  # noqa: PLC0415
+    from spectrumkv.eval.arms import parse_budgets, parse_strategies  # noqa: PLC0415
+
+    names = tuple(parse_strategies(inject))
+    options = protocol.Options(
+        tensors, tuple(parse_strategies(strategies)), tuple(parse_budgets(budgets)), names, tokens, threads, json
+    )
+    rows = protocol.run(options).rows
+    title = "P4: the worst head, queries' means removed"
+    _print_table(title, tables.P4_COLUMNS, map(tables.p4_cells, rows), tables.notes(rows))
+    _end(rows, json)
+
+
 def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> None:
     table = Table(title=title, title_justify="left", caption="\n".join(notes) or None, caption_justify="left")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in {"keys", "arm", "verdict"} else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     out().print(table)

@@ -88,7 +88,7 @@ def inject_state(state: NDArray[np.uint8], layers: list[LayerInjection], *, undo
         keys = plane.values(len(layer.scale))
         changed = layer.undo(keys) if undo else layer.apply(keys)
         stored = plane.stored
-        if np.abs(changed).max() > np.finfo(stored.dtype).max:
+        if np.abs(changed).max() > float(np.finfo("f2" if plane.ggml_type == F16 else "f4").max):
             raise StateBlobError(f"keys of up to {np.abs(keys).max():g} are too large to inject into {stored.dtype}")
         # Copied into the state byte by byte: its rows need not be aligned.
         plane.data[...] = changed.reshape(stored.shape).astype(stored.dtype).view(np.uint8)

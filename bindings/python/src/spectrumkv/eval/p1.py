@@ -11,7 +11,7 @@ logits: else the harness itself is broken, and it says so.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from spectrumkv.eval import text
 from spectrumkv.eval.arms import RAW, Arm
-from spectrumkv.eval.inject import LayerInjection, injections, settle
-from spectrumkv.eval.prompt import Prompt, prefill
+from spectrumkv.eval.inject import LayerInjection
+from spectrumkv.eval.prompt import Prompt
 from spectrumkv.eval.record import record
 from spectrumkv.eval.results import Results, Row
-from spectrumkv.eval.session import Common, Session, run_arms, session
+from spectrumkv.eval.session import Common, Session, prepare, run_arms, session
 from spectrumkv.eval.steps import Steps
 from spectrumkv.eval.transfer import Sender
 from spectrumkv.quality import (
@@ -102,11 +102,7 @@ def _window(made: Session, results: Results, options: Options, number: int, toke
 def _evaluate(made: Session, options: Options, number: int, tokens: list[int]) -> _Reference:
     context, name = made.context, f"window {number + 1} of {made.options.windows}"
     with made.steps.step(f"{name}: prefill of {options.tokens} tokens", options.tokens) as update:
-        prompt = prefill(context, tokens[: options.tokens], made.options.queries, update)
-    injection = None
-    if made.options.inject != "none":
-        injection = injections(made.options.inject, prompt.kv_heads, context.rotary_pairs)
-        prompt = replace(prompt, state=settle(prompt.state, injection))
+        prompt, injection = prepare(made, tokens[: options.tokens], update)
     forced = tokens[options.tokens : options.tokens + options.continuation + 1]
     with made.steps.step(f"{name}: reference of {options.continuation} tokens", options.continuation) as update:
         context.import_state(prompt.state)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +15,11 @@ from spectrumkv.engine import Engine
 from spectrumkv.errors import SpectrumKVError
 from spectrumkv.eval import text
 from spectrumkv.eval.arms import RAW, Arm, arms
+from spectrumkv.eval.inject import LayerInjection, injections, settle
 from spectrumkv.eval.kept import DropError
+from spectrumkv.eval.prompt import Prompt, prefill
 from spectrumkv.eval.results import Results, Row
-from spectrumkv.eval.steps import Steps
+from spectrumkv.eval.steps import Steps, Update
 from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.models import MODELS, fetch, full_precision
 
@@ -102,13 +104,22 @@ def session(options: Common, tokens: int, steps: Steps) -> Iterator[Session]:
             yield Session(options, context, engine, chosen, path.read_text(encoding="utf-8"), steps)
 
 
+def prepare(session: Session, tokens: list[int], update: Update) -> tuple[Prompt, list[LayerInjection] | None]:
+    """Prefills a prompt; with an injection, its cache is the one that the injected one stands for exactly."""
+    prompt = prefill(session.context, tokens, session.options.queries, update)
+    if session.options.inject == "none":
+        return prompt, None
+    injection = injections(session.options.inject, prompt.kv_heads, session.context.rotary_pairs)
+    return replace(prompt, state=settle(prompt.state, injection)), injection
+
+
 def run_arms(
     session: Session, results: Results, window: int, todo: Sequence[Arm], work: float, measure: Callable[[Arm], Row]
 ) -> None:
     """Measures the arms in one window, adding a row each. An arm that the library or the harness refuses gets a row with
     its ``"error"``, and the others go on; raw must not fail."""
     for number, arm in enumerate(todo):
-        name = f"window {window + 1} of {session.options.windows}, arm {number + 1} of {len(todo)}: {arm.key}"
+        name = f"{window + 1} of {session.options.windows}, arm {number + 1} of {len(todo)}: {arm.key}"
         with session.steps.step(name, work):
             try:
                 row = measure(arm)

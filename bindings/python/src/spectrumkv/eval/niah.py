@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Protocol P3: a model retrieves a needle from the decoded cache.
+
+A needle is a sentence that gives a place's access code; it lies at a known depth in a stretch of text, among other
+needles and look-alikes (the same site with another room, another site with the same room). The context is prefilled and
+its cache moved *before* anything is asked: what is worth keeping has to be decided without the question. Then each
+question is the beginning of the needle's sentence, which a base model completes as well as a tuned one, and the greedily
+generated digits are right or wrong. Every arm answers every question from a cache of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from spectrumkv.eval.arms import RAW, Arm
+from spectrumkv.eval.results import Results, Row
+from spectrumkv.eval.session import Common, Session, prepare, run_arms, session
+from spectrumkv.eval.steps import Steps
+from spectrumkv.eval.transfer import Sender
+from spectrumkv.quality import bootstrap_interval
+
+KIND = "niah"
+
+ENOUGH: Final = 0.8
+"""Success of raw below which a run says little about the codec."""
+CASES: Final = 60
+"""Cases below which it says little about anything."""
+
+_SITES: Final = (
+    "harbour", "railway", "museum", "castle", "bakery", "hospital", "library", "theatre", "airport", "brewery", "garden",
+    "market", "school", "factory", "chapel", "stadium",
+)  # fmt: skip
+_ROOMS: Final = ("office", "gate", "cellar", "archive", "workshop", "kitchen", "tower", "depot")
+_QUESTION: Final = "The {place} access code is"
+_ASK: Final = "\n\nAs we read above, "
+# Measured on raw caches of 256 to 512 tokens, 2 or 3 needles: with these words SmolLM2-135M retrieves 33 of 36 codes; with
+# "The access code of the {place} is" 27 of 36, and without "As we read above" about half.
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
+_ROOM_FOR_ANSWER: Final = 96  # tokens of question and answer, at most
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for."""
+
+    common: Common
+    tokens: int
+    depths: tuple[float, ...]
+    needles: int
+    distractors: int
+    digits: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Needle:
+    """One code at one depth, a fraction of the context's sentences."""
+
+    place: str
+    code: str
+    depth: float
+
+    @property
+    def question(self) -> str:
+        """The beginning of the sentence."""
+        return _QUESTION.format(place=self.place)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence."""
+        return f"{self.question} {self.code}."
+
+    def found_in(self, answer: str) -> bool:
+        """Whether an answer begins with the code."""
+        return re.match(rf"\s*{self.code}(?!\d)", answer) is not None
+
+
+@dataclass(frozen=True)
+class Haystack:
+    """One context: its text, and the needles that are asked for (it has look-alikes besides)."""
+
+    text: str
+    asked: list[Needle]
+
+
+def haystacks(content: str, sentence_tokens: Any, options: Options, count: int) -> Iterator[Haystack]:
+    """``count`` contexts of about ``options.tokens`` tokens, one stretch of the text after the other.
+
+    Depths go round so that each is asked for equally often. ``sentence_tokens(text)`` counts tokens. Raises ValueError
+    if the text is too short.
+    """
+    random = np.random.default_rng(options.seed)
+    depths: list[float] = []
+    sentences = iter(_SENTENCE_END.split(" ".join(content.split())))
+    for number in range(count):
+        while len(depths) < options.needles:
+            depths.extend(random.permutation(options.depths).tolist())
+        needles, others = _needles(random, [depths.pop(0) for _ in range(options.needles)], options)
+        left = options.tokens - sum(sentence_tokens(needle.sentence) for needle in needles + others)
+        stretch: list[str] = []
+        while True:
+            sentence = next(sentences, None)
+            if sentence is None:
+                raise ValueError(f"the text ends in context {number + 1}: wanted {count} of {options.tokens} tokens")
+            left -= sentence_tokens(sentence)
+            if left < 0:
+                break
+            stretch.append(sentence)
+        yield Haystack(_insert(stretch, needles + others), needles)
+
+
+def _needles(random: np.random.Generator, depths: list[float], options: Options) -> tuple[list[Needle], list[Needle]]:
+    """Needles at these depths, and look-alikes of them at any."""
+    sites, rooms = random.permutation(_SITES).tolist(), random.permutation(_ROOMS).tolist()
+    low, high = 10 ** (options.digits - 1), 10**options.digits
+    codes = (
+        random.choice(np.arange(low, high), options.needles + options.distractors, replace=False).astype(str).tolist()
+    )
+    places = [(sites[i % len(sites)], rooms[i % len(rooms)]) for i in range(options.needles)]
+    asked = [Needle(" ".join(place), codes.pop(), depth) for place, depth in zip(places, depths)]
+    alike = [
+        f"{other} {room}" if swap else f"{site} {other_room}"
+        for swap in (False, True)
+        for site, room in places
+        for other, other_room in zip(sites[options.needles :], rooms[options.needles :])
+    ]
+    chosen = random.choice(sorted(set(alike)), options.distractors, replace=False).tolist()
+    return asked, [Needle(place, codes.pop(), float(random.uniform())) for place in chosen]
+
+
+def _insert(sentences: list[str], needles: list[Needle]) -> str:
+    result = list(sentences)
+    for needle in sorted(needles, key=lambda needle: -needle.depth):  # from the back, so that places stay
+        result.insert(round(needle.depth * len(sentences)), needle.sentence)
+    return " ".join(result)
+
+
+def run(options: Options, steps: Steps) -> Results:
+    """Asks every question in every arm that the file does not hold yet."""
+    if options.needles + 1 > min(len(_SITES), len(_ROOMS)):
+        raise ValueError(f"{options.needles} needles: wanted at most {min(len(_SITES), len(_ROOMS)) - 1}")
+    with session(options.common, options.tokens + _ROOM_FOR_ANSWER, steps) as made:
+        context = made.context
+        settings = made.settings(
+            tokens=options.tokens, depths=list(options.depths), needles=options.needles,
+            distractors=options.distractors, digits=options.digits, seed=options.seed,
+        )  # fmt: skip
+        results = Results(options.common.json, KIND, settings)
+
+        def count(text: str) -> int:
+            return len(context.tokenize(text, add_bos=False))
+
+        contexts = list(haystacks(made.content, count, options, options.common.windows))
+        todo = [made.missing(results, number) for number in range(len(contexts))]
+        asking = (
+            options.needles * 25.0
+        )  # work in tokens: each evaluated alone costs about as much as several of a batch
+        steps.expect(sum(options.tokens + len(arms) * asking for arms in todo if arms))
+        for number, (haystack, arms) in enumerate(zip(contexts, todo)):
+            if arms:
+                _context(made, results, options, number, haystack, arms, asking)
+            else:
+                steps.say(f"context {number + 1} of {len(contexts)}: already in {options.common.json}")
+    return results
+
+
+def _context(
+    made: Session, results: Results, options: Options, number: int, haystack: Haystack, arms: list[Arm], work: float
+) -> None:
+    context = made.context
+    tokens = [*context.start_tokens, *context.tokenize(haystack.text, add_bos=False)][: options.tokens]
+    with made.steps.step(f"context {number + 1} of {made.options.windows}: prefill", options.tokens) as update:
+        prompt, injection = prepare(made, tokens, update)
+    with Sender(made.engine, context, prompt, injection) as sender:
+
+        def measure(arm: Arm) -> Row:
+            delivery = sender.send(arm)
+            if arm.strategy == RAW and delivery.state.tobytes() != prompt.state.tobytes():
+                raise RuntimeError("the lossless arm's state differs from the original's: the harness is broken")
+            cases = []
+            for needle in haystack.asked:
+                context.import_state(delivery.state)
+                question = context.tokenize(_ASK + needle.question, add_bos=False)
+                logits = context.evaluate(question, len(tokens), "last")
+                assert logits is not None
+                answer = context.detokenize(
+                    context.greedy(logits[0], len(tokens) + len(question), 2 * options.digits + 1)
+                )
+                cases.append(
+                    {
+                        "depth": needle.depth,
+                        "place": needle.place,
+                        "code": needle.code,
+                        "answer": answer,
+                        "correct": needle.found_in(answer),
+                    }
+                )
+            return delivery.facts(arm) | {"cases": cases}
+
+        run_arms(made, results, number, arms, work, measure)
+
+
+# ---------------------------------------------------------------------------------------------------- summary
+
+
+def summary(rows: list[Row]) -> list[dict[str, Any]]:
+    """One entry an arm: success over all its cases with a 95 % interval by resampling contexts, by depth, and among the
+    cases that raw got right."""
+    solved = {
+        (row["window"], case["place"])
+        for row in rows
+        if row["arm"] == RAW and "error" not in row
+        for case in row["cases"]
+        if case["correct"]
+    }
+    by_arm: dict[str, list[Row]] = {}
+    for row in rows:
+        if "error" not in row:
+            by_arm.setdefault(row["arm"], []).append(row)
+    entries = []
+    for arm, own in by_arm.items():
+        cases = [(row["window"], case) for row in own for case in row["cases"]]
+        depths = sorted({case["depth"] for _, case in cases})
+        rates = np.array([np.mean([case["correct"] for case in row["cases"]]) for row in own])
+        kept = [case["correct"] for window, case in cases if (window, case["place"]) in solved]
+        entries.append(
+            {
+                "arm": arm,
+                "strategy": own[0]["strategy"],
+                "budget": own[0]["budget"],
+                "windows": len(own),
+                "ratio": sum(row["payload_bytes"] for row in own) / sum(row["raw_bytes"] for row in own),
+                "cases": len(cases),
+                "success": _rate([case["correct"] for _, case in cases]),
+                "success_interval": list(bootstrap_interval(rates)) if len(rates) > 1 else None,
+                "of_raw": _rate(kept),
+                "by_depth": {
+                    f"{depth:g}": _rate([case["correct"] for _, case in cases if case["depth"] == depth])
+                    for depth in depths
+                },
+                "note": own[0]["note"],
+            }
+        )
+    return entries
+
+
+def weaknesses(entries: list[dict[str, Any]]) -> list[str]:
+    """Why the figures say little, if they do."""
+    (raw,) = [entry for entry in entries if entry["arm"] == RAW]
+    result = []
+    if raw["cases"] < CASES:
+        result.append(f"{raw['cases']} cases: wanted at least {CASES}")
+    if raw["success"] < ENOUGH:
+        result.append(f"raw succeeds in {100 * raw['success']:.0f} %: wanted at least {100 * ENOUGH:.0f} %")
+    return result
+
+
+def _rate(values: list[bool]) -> float:
+    return float(np.mean(values)) if values else 0.0
