@@ -103,6 +103,11 @@ class Tier(IntEnum):
     EIGHT_BIT = 4
     RAW = 5
 
+    @property
+    def words(self) -> str:
+        """For people: "dropped", "4 bits", "raw"."""
+        return {Tier.DROP: "dropped", Tier.RAW: "raw"}.get(self, f"{2 * self} bits")
+
 
 class Transform(IntFlag):
     """Transforms of a half before quantization; Hadamard works over channels a stride of dim/n apart."""

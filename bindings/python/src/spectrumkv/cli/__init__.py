@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError as _error:  # pragma: no cover
     sys.exit(f"spectrumkv: {_error}; the command needs: pip install 'spectrumkv[cli]'")
 
-from spectrumkv.cli import decode, demo, doctor, encode, evaluate, inspect
+from spectrumkv.cli import decode, demo, doctor, encode, evaluate, inspect, results
 
 app = typer.Typer(
     name="spectrumkv",
@@ -27,6 +27,8 @@ app.command()(decode.decode)
 app.command()(inspect.inspect)
 app.command()(demo.demo)
 app.add_typer(evaluate.app, name="eval")
+app.command()(results.plot)
+app.command()(results.report)
 
 
 def main() -> None:

@@ -11,20 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spectrumkv.constants import Tier
 from spectrumkv.errors import LibraryError, SpectrumKVError
 from spectrumkv.payload import Receipt
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-TIER_NAMES = {
-    Tier.DROP: "dropped",
-    Tier.TWO_BIT: "2 bits",
-    Tier.FOUR_BIT: "4 bits",
-    Tier.SIX_BIT: "6 bits",
-    Tier.EIGHT_BIT: "8 bits",
-    Tier.RAW: "raw",
-}
 
 
 def out() -> Console:
@@ -87,7 +77,7 @@ def receipt_table(receipt: Receipt, title: str) -> Table:
     table.add_row("code", receipt.code.name.lower())
     table.add_row("scored by", receipt.scored.name.lower())
     for name, rows in (("K rows", receipt.k_rows), ("V rows", receipt.v_rows)):
-        table.add_row(name, ", ".join(f"{n:,} {TIER_NAMES[tier]}" for tier, n in rows.items() if n) or "none")
+        table.add_row(name, ", ".join(f"{n:,} {tier.words}" for tier, n in rows.items() if n) or "none")
     for name, value in (
         ("score", receipt.score_ns),
         ("plan", receipt.plan_ns),

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spectrumkv import sections
-from spectrumkv.cli.console import TIER_NAMES, fail, out, reports_errors
+from spectrumkv.cli.console import fail, out, reports_errors
 from spectrumkv.constants import Half, PayloadKey, Tier
 from spectrumkv.errors import ChecksumError
 from spectrumkv.payload import Payload
@@ -171,7 +171,7 @@ def _print_map(console: Console, payload: Payload, layers: range) -> None:
     legend = Text("tiers  ")
     for tier in Tier:
         legend.append_text(_cell(console, tier))
-        legend.append(f" {TIER_NAMES[tier]}  ")
+        legend.append(f" {tier.words}  ")
     console.print(legend)
     for index in layers:
         line = Text(f"{index:>{digits}}")

@@ -38,8 +38,8 @@ _SITES: Final = (
 _ROOMS: Final = ("office", "gate", "cellar", "archive", "workshop", "kitchen", "tower", "depot")
 _QUESTION: Final = "The {place} access code is"
 _ASK: Final = "\n\nAs we read above, "
-# Measured on raw caches of 256 to 512 tokens, 2 or 3 needles: with these words SmolLM2-135M retrieves 33 of 36 codes; with
-# "The access code of the {place} is" 27 of 36, and without "As we read above" about half.
+# Measured on raw caches of SmolLM2-135M: with these words 33 of 36 codes are right (512 tokens, 3 needles, 2 look-alikes); with
+# "The access code of the {place} is" 12 of 16, and 8 of 16 without "As we read above" (256 tokens, 2 needles, 1 look-alike).
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
 _ROOM_FOR_ANSWER: Final = 96  # tokens of question and answer, at most
 

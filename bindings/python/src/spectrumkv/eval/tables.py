@@ -7,6 +7,7 @@ from typing import Any, Final
 
 P1_COLUMNS: Final = (
     "arm",
+    "windows",
     "of raw",
     "KL",
     "KL 95 %",
