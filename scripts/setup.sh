@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--help]
+usage: scripts/setup.sh [--no-engine] [--browser] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools
@@ -13,15 +13,18 @@ Installs, when missing:
   - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy
   - llama.cpp's Python package in it, compiled from source: 4 to 8 minutes on 2 cores, once
 
-  --no-engine   leave llama.cpp out (the demo and the e2e tests need it)
+  --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
+  --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
 Running it again does only what is still missing.
 TEXT
 }
 
 engine=1
+browser=0
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
+    --browser) browser=1 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
@@ -35,6 +38,8 @@ packages=(
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev abigail-tools
   python3 python3-venv
 )
+
+if ((browser)); then packages+=(chromium); fi
 
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
   missing=()

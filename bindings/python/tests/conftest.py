@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 import spectrumkv as skv
+from spectrumkv.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,6 +26,18 @@ def root() -> Path:
 def engine() -> Iterator[skv.Engine]:
     with skv.Engine(threads=2) as engine:
         yield engine
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """The command, in this process."""
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    return run
 
 
 def kv_arrays(

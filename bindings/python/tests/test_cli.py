@@ -13,25 +13,14 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import spectrumkv as skv
 from conftest import encode, kv_arrays, llama_state
 from spectrumkv import sections
-from spectrumkv.cli import app
 from spectrumkv.cli.inspect import strip
 
 MODEL = bytes(range(32)).hex()
-
-
-@pytest.fixture
-def run() -> Callable[..., Result]:
-    def run(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    return run
 
 
 def write_npz(path: Path, dtype: str = "float16", **extra: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import spectrumkv as skv
 from conftest import encode, kv_arrays
-from spectrumkv.cli import app
 from spectrumkv.eval import charts, niah, p1, page, results, tables
 
 EVIL = "<script>alert('x')</script>&amp;\"<b>"
@@ -72,10 +71,9 @@ def niah_content() -> dict[str, Any]:
 
 
 @pytest.fixture
-def p4_content(tmp_path: Path) -> dict[str, Any]:
+def p4_content(run: Callable[..., Result], tmp_path: Path) -> dict[str, Any]:
     path = tmp_path / "p4.json"
-    result = CliRunner().invoke(app, ["eval", "p4", "--tokens", "128", "--json", str(path), "--threads", "1"])
-    assert result.exit_code == 0, result.output
+    run("eval", "p4", "--tokens", 128, "--json", path, "--threads", 1)
     return results.read(path)
 
 
@@ -142,16 +140,6 @@ def test_an_answer_is_the_whole_code_or_wrong(answer: str, right: bool) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- figures
-
-
-@pytest.fixture
-def run() -> Callable[..., Result]:
-    def run(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert result.exit_code == code, (result.output, result.exception)
-        return result
-
-    return run
 
 
 def texts(svg: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from spectrumkv.cache import Cache
-from spectrumkv.constants import Code
+from spectrumkv.constants import Code, Status
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError, StateError
 from spectrumkv.plan import Plan, Scores
@@ -70,6 +70,8 @@ def solve(arm: Arm, engine: Engine, cache: Cache, scores: Scores | None) -> tupl
     try:
         return new_plan(engine, arm.strategy, budget=arm.budget).solve(cache, scores), ""
     except BudgetError as error:
+        if error.status != Status.E_BUDGET:  # the other reason is that something was not permitted
+            raise
         floor = max((int(number) for number in re.findall(r"\d+", error.message)), default=0)
         for slack in (1.0, 1.001, 1.01, 1.05):
             try:

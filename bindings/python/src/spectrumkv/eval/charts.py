@@ -96,7 +96,9 @@ def quality(content: dict[str, Any]) -> Figure:
     left.legend()
     settings = content["settings"]
     hard = "" if settings["inject"] == "none" else f", {settings['inject']} injected"
-    made.suptitle(f"{settings['model']}, {settings['tokens']} tokens, {windows} windows{hard}")
+    made.suptitle(
+        f"{settings['model']}, {settings['tokens']} tokens, {windows} window{'s' if windows > 1 else ''}{hard}"
+    )
     return made
 
 
