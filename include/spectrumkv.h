@@ -612,6 +612,8 @@ SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
 #define SKV_ENDPOINT_CHUNK 6              /* bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB */
 #define SKV_ENDPOINT_ALLOW_OPEN_TCP 7     /* 1: permit listening on a non-loopback address although this version has no
                                              authentication; default 0 */
+#define SKV_ENDPOINT_TRANSFER_CREDIT 8 /* bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB */
+#define SKV_ENDPOINT_CREDIT 9 /* the same for all transfers to this endpoint together, from 1 MiB; default 256 MiB */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
@@ -633,6 +635,10 @@ SKV_API skv_status skv_endpoint_fd(skv_endpoint* endpoint, int32_t* out, skv_err
 /* Runs I/O until the deadline or until something completed (PROGRESS_THREAD 0 only). SKV_IN_PROGRESS when nothing
  * completed. Errors: STATE. Since 0.1. */
 SKV_API skv_status skv_endpoint_progress(skv_endpoint* endpoint, uint64_t deadline, skv_error* err);
+/* Says goodbye to every peer and stops listening: no new offers either way, offers that the caller has not seen are
+ * declined with UNAVAILABLE, what is under way goes on. SKV_OK once every transfer has ended, SKV_IN_PROGRESS when the
+ * deadline passed first. Conns stay open until destroyed. Errors: CLOSED. Since 0.1. */
+SKV_API skv_status skv_endpoint_drain(skv_endpoint* endpoint, uint64_t deadline, skv_error* err);
 /* Takes up to capacity requests that reached a terminal status, or have an offer to decide on, since they were last
  * reported. *count is what was written; never waits. Since 0.1. */
 SKV_API skv_status skv_endpoint_poll(skv_endpoint* endpoint, skv_request** out, size_t capacity, size_t* count,

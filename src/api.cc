@@ -612,6 +612,9 @@ SKV_API skv_status skv_endpoint_fd(skv_endpoint* endpoint, int32_t* out, skv_err
 SKV_API skv_status skv_endpoint_progress(skv_endpoint* endpoint, uint64_t deadline, skv_error* err) {
   return guard(err, [&] { return ENDPOINT(endpoint).progress(deadline); });
 }
+SKV_API skv_status skv_endpoint_drain(skv_endpoint* endpoint, uint64_t deadline, skv_error* err) {
+  return guard(err, [&] { return ENDPOINT(endpoint).drain(deadline); });
+}
 SKV_API skv_status skv_endpoint_poll(skv_endpoint* endpoint, skv_request** out, size_t capacity, size_t* count,
                                      skv_error* err) {
   return guarded(err, [&] {

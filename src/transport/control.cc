@@ -80,7 +80,12 @@ unsigned long long ull(std::uint64_t value) { return value; }
 // harm nobody who only shows the text).
 std::size_t utf8_length(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  const std::size_t length = lead < 0x80   ? 1
+                             : lead < 0xc2 ? 0
+                             : lead < 0xe0 ? 2
+                             : lead < 0xf0 ? 3
+                             : lead < 0xf5 ? 4
+                                           : 0;
   if (length > text.size()) return 0;
   for (std::size_t i = 1; i < length; i++) {
     if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
@@ -104,6 +109,7 @@ std::vector<std::byte> encode(const Hello& hello) {
   w.put(hello.nonce);
   w.put(hello.epoch);
   w.put(hello.auth);
+  w.put(hello.heartbeat_ms);
   w.pad_to(kHelloBytes);
   return w.take();
 }
@@ -124,6 +130,7 @@ Hello decode_hello(std::span<const std::byte> body) {
   hello.nonce = r.array<16>();
   hello.epoch = r.get<std::uint64_t>();
   hello.auth = r.get<std::uint32_t>();
+  hello.heartbeat_ms = r.get<std::uint32_t>();
   want_zero("HELLO", r.rest());
   if (hello.protocol_min > hello.protocol_max) {
     fail(SKV_E_PROTOCOL, "HELLO protocol range %u..%u is empty", hello.protocol_min, hello.protocol_max);
@@ -155,7 +162,8 @@ Offer decode_offer(std::span<const std::byte> body) {
   offer.total = r.get<std::uint64_t>();
   const auto entries = r.get<std::uint32_t>();
   want_zero("OFFER", r.next(4));
-  if (entries < 1 || entries > kMaxEntries) fail(SKV_E_PROTOCOL, "OFFER of %u entries, want 1..%u", entries, kMaxEntries);
+  if (entries < 1 || entries > kMaxEntries)
+    fail(SKV_E_PROTOCOL, "OFFER of %u entries, want 1..%u", entries, kMaxEntries);
   want_size("OFFER", body, kOfferFixed + std::size_t{8} * entries);
   offer.layer_bytes.reserve(entries);
   std::uint64_t sum = 0;
@@ -185,6 +193,22 @@ Accept decode_accept(std::span<const std::byte> body) {
   accept.entries = r.get<std::uint32_t>();
   want_zero("ACCEPT", r.rest());
   return accept;
+}
+
+std::vector<std::byte> encode(const Credit& credit) {
+  Writer w(16);
+  w.put(credit.granted);
+  w.pad_to(16);
+  return w.take();
+}
+
+Credit decode_credit(std::span<const std::byte> body) {
+  want_size("CREDIT", body, 16);
+  Reader r(body);
+  Credit credit;
+  credit.granted = r.get<std::uint64_t>();
+  want_zero("CREDIT", r.rest());
+  return credit;
 }
 
 std::vector<std::byte> encode(const Commit& commit) {

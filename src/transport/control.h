@@ -33,8 +33,9 @@ struct Hello {
   std::uint32_t max_data = 0;       // largest DATA body the sender of this HELLO takes
   std::uint32_t max_transfers = 0;  // open offers and transfers it takes at once
   std::array<std::uint8_t, 16> nonce{};
-  std::uint64_t epoch = 0;  // accepting side: names the connection, never 0; connecting side: 0
-  std::uint32_t auth = 0;   // bit set of authentication methods; 0 (none) in this cut
+  std::uint64_t epoch = 0;         // accepting side: names the connection, never 0; connecting side: 0
+  std::uint32_t auth = 0;          // bit set of authentication methods; 0 (none) in this cut
+  std::uint32_t heartbeat_ms = 0;  // the sender of this HELLO wants to hear something that often; 0: it does not say
 };
 std::vector<std::byte> encode(const Hello& hello);
 Hello decode_hello(std::span<const std::byte> body);
@@ -56,6 +57,13 @@ struct Accept {
 };
 std::vector<std::byte> encode(const Accept& accept);
 Accept decode_accept(std::span<const std::byte> body);
+
+// How many payload bytes of the transfer the sender may have sent so far. Only grows, never beyond the total.
+struct Credit {
+  std::uint64_t granted = 0;
+};
+std::vector<std::byte> encode(const Credit& credit);
+Credit decode_credit(std::span<const std::byte> body);
 
 struct Commit {
   std::uint64_t total = 0;

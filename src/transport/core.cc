@@ -5,10 +5,9 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <asio/post.hpp>
 #include <csignal>
 #include <system_error>
-
-#include <asio/post.hpp>
 
 #include "error.h"
 
@@ -39,7 +38,9 @@ Core::Core() : work_(asio::make_work_guard(io_)) { stats.struct_size = sizeof st
 
 void Core::start(Lock&) {
   if (closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  if (draining) fail(SKV_E_CLOSED, "the endpoint is draining");
   if (started) return;
+  credit_ = std::make_shared<CreditPool>(options.endpoint_credit);
   if (!options.progress_thread) {
     ready_.drive_by_caller();
     started = true;
@@ -103,6 +104,38 @@ skv_status Core::progress(std::uint64_t deadline) {
       wait(lock.get(), deadline, [&] { return closing || progressed_ != before || !completions_.empty(); });
   if (!completions_.empty()) ready_.signal();
   return some ? SKV_OK : SKV_IN_PROGRESS;
+}
+
+skv_status Core::drain(std::uint64_t deadline) {
+  ApiLock lock(*this);
+  if (closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  draining = true;
+  for (auto& listener : listeners) listener->stop();
+  for (const auto& peer : std::vector(peers_.begin(), peers_.end())) drain_peer(*peer);
+  const auto idle = [this] {
+    return closing || std::all_of(peers_.begin(), peers_.end(), [](const auto& peer) {
+             return peer->session.is_closed() || (peer->opened && peer->session.live_transfers() == 0);
+           });
+  };
+  return wait(lock.get(), deadline, idle) ? SKV_OK : SKV_IN_PROGRESS;
+}
+
+void Core::drain_peer(Peer& peer) {
+  peer.session.drain("the endpoint is draining");
+  // Offers that the caller has not seen are declined; those it has it may still decide on.
+  for (const auto& [id, offer] : std::exchange(peer.offers, {})) {
+    peer.session.reject(id, "this end is leaving and takes no more offers", SKV_E_UNAVAILABLE);
+  }
+  process(peer);
+}
+
+void Core::share_credit() {
+  for (const auto& peer : std::vector(peers_.begin(), peers_.end())) {
+    if (!credit_->may_regrant()) return;
+    if (!peer->session.starved()) continue;
+    peer->session.regrant();
+    process(*peer);
+  }
 }
 
 void Core::notify() {
@@ -207,6 +240,8 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, std::int32_t plane, std::
   const std::uint64_t now = now_ns();
   config.handshake_deadline = std::min(handshake_deadline, add_ns(now, options.handshake_ns));
   config.heartbeat_ns = options.heartbeat_ns;
+  config.transfer_credit = options.transfer_credit;
+  config.credit = credit_;
   auto peer = std::make_shared<Peer>(*this, config, now);
   peers_.insert(peer);
   if (full) peer->session.refuse(SKV_E_NO_RESOURCE, "the endpoint has as many connections as it takes");
@@ -251,6 +286,13 @@ void Core::process(Peer& peer) {
       link_gone(peer);
     }
   }
+  if (credit_->may_regrant() && !sharing_credit_) {
+    sharing_credit_ = true;
+    post([this] {
+      sharing_credit_ = false;
+      share_credit();
+    });
+  }
   arm(peer);
 }
 
@@ -259,7 +301,9 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
     peer.opened = true;
     stats.handshakes_ok++;
     if (!peer.connecting) accepted.push_back(peer.shared_from_this());
-    return notify();
+    notify();
+    if (draining) drain_peer(peer);
+    return;
   }
   if (event.kind == Event::Kind::kClosed) return on_closed(peer, event, now);
   if (event.kind == Event::Kind::kOffered) {

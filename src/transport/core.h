@@ -101,6 +101,8 @@ struct Options {
   std::uint64_t handshake_ns = 5'000'000'000;
   std::uint64_t heartbeat_ns = 1'000'000'000;
   std::uint32_t chunk = 256 * 1024;
+  std::uint64_t transfer_credit = std::uint64_t{32} << 20;
+  std::uint64_t endpoint_credit = std::uint64_t{256} << 20;
   bool allow_open_tcp = false;
   std::array<std::uint8_t, 32> fingerprint{};
 };
@@ -114,6 +116,7 @@ class Core : public std::enable_shared_from_this<Core> {
   Options options;
   bool started = false;  // options are frozen
   bool closing = false;
+  bool draining = false;
   skv_endpoint_stats stats{};
   std::deque<std::shared_ptr<Peer>> accepted;  // handshake done, not taken by skv_accept
   std::vector<std::unique_ptr<Listener>> listeners;
@@ -123,6 +126,7 @@ class Core : public std::enable_shared_from_this<Core> {
   // Waits until done() or the deadline; drives progress itself if that is the caller's business. False: deadline.
   bool wait(Lock& lock, std::uint64_t deadline, const std::function<bool()>& done);
   skv_status progress(std::uint64_t deadline);
+  skv_status drain(std::uint64_t deadline);
   void enqueue(const std::shared_ptr<Transfer>& transfer);  // has something to report
   void dequeue(const std::shared_ptr<Transfer>& transfer);
   std::size_t poll(std::span<void*> out);
@@ -156,6 +160,8 @@ class Core : public std::enable_shared_from_this<Core> {
   void on_event(Peer& peer, Event& event, std::uint64_t now);
   void on_closed(Peer& peer, Event& event, std::uint64_t now);
   void arm(Peer& peer);
+  void drain_peer(Peer& peer);
+  void share_credit();
   void expire_waiting(Peer& peer, std::uint64_t now);
   void run_once(std::uint64_t deadline);
   void notify();
@@ -165,7 +171,9 @@ class Core : public std::enable_shared_from_this<Core> {
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
   std::condition_variable_any changed_;
-  bool driving_ = false;       // a caller is inside run_once
+  std::shared_ptr<CreditPool> credit_;
+  bool sharing_credit_ = false;   // share_credit() is posted
+  bool driving_ = false;          // a caller is inside run_once
   std::uint64_t progressed_ = 0;  // counts what a caller of progress() wants to know about
   std::set<std::shared_ptr<Peer>> peers_;
   std::deque<std::shared_ptr<Transfer>> completions_;

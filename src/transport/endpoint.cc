@@ -54,8 +54,14 @@ void Endpoint::set(std::int32_t key, std::int64_t value) {
     case SKV_ENDPOINT_ALLOW_OPEN_TCP:
       options.allow_open_tcp = ranged("ALLOW_OPEN_TCP", value, 0, 1) != 0;
       return;
+    case SKV_ENDPOINT_TRANSFER_CREDIT:
+      options.transfer_credit = ranged("TRANSFER_CREDIT", value, kCreditQuantum, std::int64_t{1} << 46);
+      return;
+    case SKV_ENDPOINT_CREDIT:
+      options.endpoint_credit = ranged("CREDIT", value, 1 << 20, std::int64_t{1} << 46);
+      return;
     default:
-      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_ALLOW_OPEN_TCP);
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_CREDIT);
   }
 }
 
@@ -149,6 +155,8 @@ std::int32_t Endpoint::fd() {
 }
 
 skv_status Endpoint::progress(std::uint64_t deadline) { return core_->progress(deadline); }
+
+skv_status Endpoint::drain(std::uint64_t deadline) { return core_->drain(deadline); }
 
 std::size_t Endpoint::poll(std::span<void*> out) {
   ApiLock lock(*core_);

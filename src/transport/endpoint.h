@@ -78,18 +78,18 @@ class Request {
   // The pointer that Endpoint::poll reports for this request.
   void set_handle(void* handle);
 
-  std::int64_t get(std::int32_t key) const;                                       // skv_request_get. Throws KEY.
-  void identity(std::uint8_t* fingerprint, std::uint8_t* request_id) const;       // skv_request_identity. Throws STATE.
-  skv_status test() const;                                                        // skv_request_test
-  skv_status wait(std::uint64_t deadline);                                        // skv_request_wait
-  skv_status wait_layer(std::int32_t layer, std::uint64_t deadline);              // skv_request_wait_layer; RANGE, STATE
-  void stream_wait(std::int32_t layer, void* stream);                             // throws UNAVAILABLE
-  void accept(void* buffer, std::size_t bytes, std::uint64_t deadline);           // skv_offer_accept
-  void reject(std::string_view reason);                                           // skv_offer_reject
-  void cancel();                                                                  // skv_request_cancel
-  Received take();                                                                // skv_request_payload. Throws STATE.
+  std::int64_t get(std::int32_t key) const;                                  // skv_request_get. Throws KEY.
+  void identity(std::uint8_t* fingerprint, std::uint8_t* request_id) const;  // skv_request_identity. Throws STATE.
+  skv_status test() const;                                                   // skv_request_test
+  skv_status wait(std::uint64_t deadline);                                   // skv_request_wait
+  skv_status wait_layer(std::int32_t layer, std::uint64_t deadline);         // skv_request_wait_layer; RANGE, STATE
+  void stream_wait(std::int32_t layer, void* stream);                        // throws UNAVAILABLE
+  void accept(void* buffer, std::size_t bytes, std::uint64_t deadline);      // skv_offer_accept
+  void reject(std::string_view reason);                                      // skv_offer_reject
+  void cancel();                                                             // skv_request_cancel
+  Received take();                                                           // skv_request_payload. Throws STATE.
   void give_back(Received received);  // undoes take() when opening the payload failed, so that it may be tried again
-  void destroy();                                                                 // skv_request_destroy. Throws BUSY.
+  void destroy();                     // skv_request_destroy. Throws BUSY.
 
  private:
   std::shared_ptr<Core> core_;
@@ -110,6 +110,7 @@ class Endpoint {
   std::shared_ptr<Conn> connect(const char* uri, std::uint64_t deadline);  // skv_connect
   std::int32_t fd();                                                       // skv_endpoint_fd
   skv_status progress(std::uint64_t deadline);                             // skv_endpoint_progress
+  skv_status drain(std::uint64_t deadline);                                // skv_endpoint_drain. CLOSED.
   std::size_t poll(std::span<void*> out);  // skv_endpoint_poll: pointers given to Request::set_handle
   skv_endpoint_stats stats() const;        // struct_size is sizeof(skv_endpoint_stats): copy what fits
   // skv_endpoint_destroy, first half. Idempotent. Waits at most 250 ms for goodbyes to leave.

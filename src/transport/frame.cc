@@ -64,6 +64,7 @@ Shape shape_of(FrameType type) {
     case FrameType::kOffer:
       return {80, kMaxControlBytes, true};
     case FrameType::kAccept:
+    case FrameType::kCredit:
       return {16, 16, true};
     case FrameType::kData:
       return {1, kMaxDataBytes, true};
@@ -81,7 +82,6 @@ Shape shape_of(FrameType type) {
       return {kStatusLeast, kStatusMost, false};
     case FrameType::kAuth:
     case FrameType::kReady:
-    case FrameType::kCredit:
       break;
   }
   fail(SKV_E_PROTOCOL, "frame type %u, which this version does not speak", static_cast<unsigned>(type));
@@ -90,8 +90,8 @@ Shape shape_of(FrameType type) {
 }  // namespace
 
 const char* frame_name(FrameType type) noexcept {
-  constexpr const char* kNames[] = {"?",    "HELLO",  "AUTH",   "OFFER", "ACCEPT", "REJECT", "READY", "DATA",
-                                    "COMMIT", "DONE", "CANCEL", "CREDIT", "PING",  "PONG",   "GOAWAY", "ERROR"};
+  constexpr const char* kNames[] = {"?",      "HELLO", "AUTH",   "OFFER",  "ACCEPT", "REJECT", "READY",  "DATA",
+                                    "COMMIT", "DONE",  "CANCEL", "CREDIT", "PING",   "PONG",   "GOAWAY", "ERROR"};
   const auto index = static_cast<std::size_t>(type);
   return index < std::size(kNames) ? kNames[index] : "?";
 }

@@ -27,7 +27,7 @@ enum class FrameType : std::uint8_t {
   kCommit = 8,
   kDone = 9,
   kCancel = 10,
-  kCredit = 11,  // reserved for receiver-granted flow control
+  kCredit = 11,
   kPing = 12,
   kPong = 13,
   kGoaway = 14,
@@ -66,7 +66,8 @@ bool could_be_header(std::span<const std::byte> prefix) noexcept;
 // Little-endian scalars, also for the control bodies.
 template <typename T>
 void store_le(std::byte* to, T value) noexcept {
-  for (std::size_t i = 0; i < sizeof(T); i++) to[i] = static_cast<std::byte>(static_cast<std::uint64_t>(value) >> 8 * i);
+  for (std::size_t i = 0; i < sizeof(T); i++)
+    to[i] = static_cast<std::byte>(static_cast<std::uint64_t>(value) >> 8 * i);
 }
 template <typename T>
 T load_le(const std::byte* from) noexcept {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "error.h"
 
@@ -20,7 +21,7 @@ unsigned long long ull(std::uint64_t value) { return value; }
 }  // namespace
 
 Session::Session(const SessionConfig& config, std::uint64_t now)
-    : config_(config), next_id_(config.connecting ? 1 : 2), heard_(now), clock_(now) {
+    : config_(config), next_id_(config.connecting ? 1 : 2), heard_(now), said_(now), clock_(now) {
   if (config_.connecting) stage_hello();
 }
 
@@ -35,6 +36,8 @@ void Session::stage_hello() {
   hello.max_transfers = config_.max_transfers;
   hello.nonce = config_.nonce;
   hello.epoch = config_.connecting ? 0 : config_.epoch;
+  hello.heartbeat_ms = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(config_.heartbeat_ns / 1'000'000, 1, std::numeric_limits<std::uint32_t>::max()));
   stage(FrameType::kHello, 0, encode(hello));
 }
 
@@ -109,18 +112,64 @@ void Session::broken(skv_status status, std::string message) {
 
 // ----------------------------------------------------------------------------------------------------- bytes out
 
-void Session::stage(FrameType type, std::uint64_t id, std::vector<std::byte> body) {
+Session::Staged Session::make_control(FrameType type, std::uint64_t id, std::vector<std::byte> body) const {
   FrameHeader header;
   header.type = type;
   header.transfer_id = id;
   header.epoch = type == FrameType::kHello ? 0 : epoch_;
   header.length = static_cast<std::uint32_t>(body.size());
   header.digest = digest64(body);
-  Staged& frame = staged_.emplace_back();
+  Staged frame;
   frame.header = encode_header(header);
+  frame.type = type;
   frame.owned = std::move(body);
-  frame.body = frame.owned;
+  frame.body = frame.owned;  // a moved vector keeps its memory
   if (type == FrameType::kCommit) frame.commit_of = id;
+  return frame;
+}
+
+void Session::stage(FrameType type, std::uint64_t id, std::vector<std::byte> body) {
+  staged_.push_back(make_control(type, id, std::move(body)));
+}
+
+void Session::stage_ahead(FrameType type, std::uint64_t id, std::vector<std::byte> body) {
+  auto at = staged_.end();
+  while (at != staged_.begin() && std::prev(at)->data_of != 0 && std::prev(at)->sent == 0) --at;
+  staged_.insert(at, make_control(type, id, std::move(body)));
+}
+
+void Session::take_turn(std::uint64_t id, Sending& sending) {
+  if (sending.waiting_turn || sending.state != Sending::State::kMoving || !sending.may_frame()) return;
+  sending.waiting_turn = true;
+  turns_.push_back(id);
+}
+
+void Session::grant(std::uint64_t id, Receiving& receiving) {
+  CreditPool* pool = config_.credit.get();
+  const std::uint64_t left = receiving.offer().total - receiving.granted;
+  const std::uint64_t window = std::min(config_.transfer_credit, pool != nullptr ? pool->share() : kNever);
+  const std::uint64_t held = receiving.outstanding();
+  if (left == 0 || held > window / 2) return sate(id);  // every grant costs a frame: none while half is left
+  const std::uint64_t want = std::min(left, window - held);
+  const std::uint64_t step = pool != nullptr ? std::min(want, pool->free()) : want;
+  if (step == want) {
+    sate(id);
+  } else if (starved_.insert(id).second) {
+    pool->starve();
+  }
+  if (step == 0 || (step < want && step < kCreditQuantum)) return;
+  if (pool != nullptr) pool->take(step);
+  receiving.granted += step;
+  stage_ahead(FrameType::kCredit, id, encode(Credit{receiving.granted}));
+}
+
+void Session::sate(std::uint64_t id) {
+  if (starved_.erase(id) > 0) config_.credit->sate();
+}
+
+void Session::regrant() {
+  if (state_ != State::kOpen) return;
+  for (const std::uint64_t id : std::set(starved_)) grant(id, *receiving_.at(id));
 }
 
 void Session::stage_data() {
@@ -130,6 +179,7 @@ void Session::stage_data() {
     const std::uint64_t id = turns_.front();
     turns_.pop_front();
     Sending& sending = *sending_.at(id);
+    sending.waiting_turn = false;
     Sending::Frame next = sending.next_frame(most);
     next.header.epoch = epoch_;
     next.header.transfer_id = id;
@@ -142,14 +192,13 @@ void Session::stage_data() {
       sending.state = Sending::State::kCommitted;
       stage(FrameType::kCommit, id, encode(sending.commit()));
     } else {
-      turns_.push_back(id);
+      take_turn(id, sending);
+      if (sending.credit_left() == 0) credit_stalls_++;
     }
   }
 }
 
-bool Session::wants_output() const noexcept {
-  return !staged_.empty() || (state_ == State::kOpen && !turns_.empty());
-}
+bool Session::wants_output() const noexcept { return !staged_.empty() || (state_ == State::kOpen && !turns_.empty()); }
 
 std::size_t Session::output(std::span<std::span<const std::byte>> list) {
   stage_data();
@@ -170,6 +219,7 @@ std::size_t Session::output(std::span<std::span<const std::byte>> list) {
 
 void Session::sent(std::size_t n, std::uint64_t now) {
   clock_ = std::max(clock_, now);
+  if (n > 0) said_ = clock_;
   if (n > 0 && stalled_) {
     stalled_ = false;
     heard_ = clock_;
@@ -237,10 +287,21 @@ void Session::tick(std::uint64_t now) {
     staged_.clear();
     return;
   }
-  if (silent >= beat && (pinged_ == 0 || now >= add_ns(pinged_, beat))) {
+  // A peer that hears nothing for a beat is told that we live, whatever it is doing: an end that is slow to take data,
+  // or holds it back by credit, is not lost. One that we hear nothing of is asked.
+  const std::uint64_t pace = ping_ns();
+  const bool due = silent >= pace || now >= add_ns(said_, pace);
+  if (due && (pinged_ == 0 || now >= add_ns(pinged_, pace))) {
     pinged_ = now;
-    stage(FrameType::kPing, 0, {});
+    const auto waits = [](const Staged& frame) { return frame.type == FrameType::kPing && frame.sent == 0; };
+    if (std::none_of(staged_.begin(), staged_.end(), waits)) stage_ahead(FrameType::kPing, 0, {});
   }
+}
+
+std::uint64_t Session::ping_ns() const noexcept {
+  // The more impatient of the two ends sets the pace; not below 1 ms, whatever the peer says.
+  const std::uint64_t wanted = std::uint64_t{peer_.heartbeat_ms} * 1'000'000;
+  return wanted == 0 ? config_.heartbeat_ns : std::min(config_.heartbeat_ns, wanted);
 }
 
 std::uint64_t Session::next_timeout() const {
@@ -248,7 +309,8 @@ std::uint64_t Session::next_timeout() const {
   if (state_ == State::kClosed) return kNever;
   const std::uint64_t beat = config_.heartbeat_ns;
   std::uint64_t next = add_ns(heard_, 3 * beat);
-  const std::uint64_t ping = std::max(add_ns(heard_, beat), pinged_ == 0 ? 0 : add_ns(pinged_, beat));
+  const std::uint64_t ping =
+      std::max(add_ns(std::min(heard_, said_), ping_ns()), pinged_ == 0 ? 0 : add_ns(pinged_, ping_ns()));
   next = std::min(next, ping);
   for (const auto& [id, sending] : sending_) next = std::min(next, sending->deadline);
   for (const auto& [id, receiving] : receiving_) next = std::min(next, receiving->deadline);
@@ -265,7 +327,9 @@ bool Session::next_event(Event& event) {
 // ------------------------------------------------------------------------------------------------------ commands
 
 std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline) {
-  if (state_ != State::kOpen || peer_goaway_) fail(SKV_E_CLOSED, "the connection is closed or the peer is leaving");
+  if (state_ != State::kOpen || peer_goaway_ || draining_) {
+    fail(SKV_E_CLOSED, "the connection is closed or an end of it is leaving");
+  }
   if (offer.layer_bytes.empty() || bytes.empty()) fail(SKV_E_EMPTY, "nothing to send");
   if (offer.layer_bytes.size() > kMaxEntries) {
     fail(SKV_E_RANGE, "%zu layers, want at most %u", offer.layer_bytes.size() - 1, kMaxEntries - 1);
@@ -296,7 +360,8 @@ std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std:
 
 void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline) {
   const auto it = receiving_.find(id);
-  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered) fail(SKV_E_STATE, "no offer to accept");
+  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered)
+    fail(SKV_E_STATE, "no offer to accept");
   Receiving& receiving = *it->second;
   const Offer& offer = receiving.offer();
   if (destination.size() < offer.total) {
@@ -305,13 +370,16 @@ void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::ui
   stage(FrameType::kAccept, id, encode(Accept{offer.total, static_cast<std::uint32_t>(offer.layer_bytes.size())}));
   receiving.accept(destination);
   receiving.deadline = deadline;
+  if (config_.credit) config_.credit->join();
+  grant(id, receiving);
 }
 
-void Session::reject(std::uint64_t id, std::string_view reason) {
+void Session::reject(std::uint64_t id, std::string_view reason, skv_status status) {
   const auto it = receiving_.find(id);
-  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered) fail(SKV_E_STATE, "no offer to reject");
-  stage(FrameType::kReject, id, encode(Verdict{SKV_E_REJECTED, std::string(reason)}));
-  finish(id, SKV_E_REJECTED, clean_reason(reason), true);
+  if (it == receiving_.end() || it->second->state != Receiving::State::kOffered)
+    fail(SKV_E_STATE, "no offer to reject");
+  stage(FrameType::kReject, id, encode(Verdict{status, std::string(reason)}));
+  finish(id, status, clean_reason(reason), true);
 }
 
 void Session::cancel(std::uint64_t id, skv_status status, std::string_view message) {
@@ -333,6 +401,12 @@ void Session::close(std::string_view message) {
     stage(FrameType::kGoaway, 0, encode(Verdict{SKV_E_CLOSED, std::string(message)}));
   }
   close_with(SKV_E_CLOSED, std::string(message));
+}
+
+void Session::drain(std::string_view message) {
+  if (state_ != State::kOpen || draining_) return;
+  draining_ = true;
+  stage(FrameType::kGoaway, 0, encode(Verdict{SKV_E_CLOSED, std::string(message)}));
 }
 
 void Session::refuse(skv_status status, std::string_view message) {
@@ -357,7 +431,14 @@ void Session::finish(std::uint64_t id, skv_status status, std::string message, b
   event.moved = moved(id);
   release_buffer(id);
   sending_.erase(id);
-  receiving_.erase(id);
+  sate(id);
+  if (const auto it = receiving_.find(id); it != receiving_.end()) {
+    if (config_.credit && it->second->state == Receiving::State::kMoving) {
+      config_.credit->give_back(it->second->outstanding());
+      config_.credit->leave();
+    }
+    receiving_.erase(it);
+  }
   if (await_peer && ended_.emplace(id, true).second && is_ours(id)) ended_ours_++;
   push(std::move(event));
 }

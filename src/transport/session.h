@@ -7,8 +7,7 @@
 // and its owner: while (session.next_event(e)) ...;  at session.next_timeout(): session.tick(now).
 // Spans from read_targets() and output() are valid until the next call of a method that is not const.
 //
-// Planned neighbours: authentication is a state between HELLO and open (AUTH frames), credits gate stage_data(), a
-// device plane takes over DATA between ACCEPT and COMMIT (READY frames). None of them changes this interface's shape.
+// Planned neighbour: a device plane takes over DATA between ACCEPT and COMMIT (READY frames).
 #pragma once
 
 #include <array>
@@ -17,12 +16,14 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "transport/clock.h"
 #include "transport/control.h"
+#include "transport/credit.h"
 #include "transport/frame.h"
 #include "transport/transfer.h"
 
@@ -43,6 +44,8 @@ struct SessionConfig {
   std::uint32_t max_transfers = 256;
   std::uint64_t handshake_deadline = kNever;  // absolute
   std::uint64_t heartbeat_ns = 1'000'000'000;
+  std::uint64_t transfer_credit = 32 << 20;  // bytes a sender may have on their way, by transfer
+  std::shared_ptr<CreditPool> credit;        // shared by the sessions of an endpoint; null: no bound but the above
 };
 
 struct Event {
@@ -94,18 +97,27 @@ class Session {
   // Commands. All throw Error; only when open.
   std::uint64_t offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline);
   void accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline);
-  void reject(std::uint64_t id, std::string_view reason);
+  // status: REJECTED (the caller said no) or UNAVAILABLE (this end is leaving).
+  void reject(std::uint64_t id, std::string_view reason, skv_status status = SKV_E_REJECTED);
   // Ends a transfer here and now; nothing if it has ended. The kEnded event is queued like any other.
   void cancel(std::uint64_t id, skv_status status, std::string_view message);
   // Ends everything: transfers as CANCELLED, GOAWAY to the peer, kClosed with SKV_E_CLOSED.
   void close(std::string_view message);
+  // Takes and makes no more offers, and tells the peer; what is under way goes on.
+  void drain(std::string_view message);
   // Ends the connection with an ERROR frame that tells the peer why.
   void refuse(skv_status status, std::string_view message);
+  // The pool has free bytes again: grants them to transfers that wait for some.
+  void regrant();
 
   bool is_open() const noexcept { return state_ == State::kOpen; }
   bool is_closed() const noexcept { return state_ == State::kClosed; }
   bool peer_is_leaving() const noexcept { return peer_goaway_; }
-  const Hello& peer() const noexcept { return peer_; }  // all zero before kOpen
+  bool is_draining() const noexcept { return draining_; }
+  // A transfer got less credit than it could use because the pool is short.
+  bool starved() const noexcept { return !starved_.empty(); }
+  std::uint64_t credit_stalls() const noexcept { return credit_stalls_; }  // times a sender here ran out of credit
+  const Hello& peer() const noexcept { return peer_; }                     // all zero before kOpen
   std::uint64_t moved(std::uint64_t id) const noexcept;
   std::size_t live_transfers() const noexcept { return sending_.size() + receiving_.size(); }
 
@@ -118,6 +130,7 @@ class Session {
     std::array<std::byte, kHeaderBytes> header;
     std::vector<std::byte> owned;
     std::span<const std::byte> body;
+    FrameType type = FrameType::kData;
     std::uint64_t data_of = 0;    // DATA: its transfer
     std::uint64_t commit_of = 0;  // COMMIT: its transfer
     std::size_t sent = 0;         // of header and body
@@ -130,6 +143,7 @@ class Session {
   void on_hello(std::span<const std::byte> body);
   void on_offer(std::span<const std::byte> body);
   void on_accept(std::span<const std::byte> body);
+  void on_credit(std::span<const std::byte> body);
   void on_data_header();
   void on_data_end();
   void on_commit(std::span<const std::byte> body);
@@ -144,7 +158,14 @@ class Session {
 
   // session.cc
   void stage(FrameType type, std::uint64_t id, std::vector<std::byte> body);
+  // Ahead of DATA that has not begun to leave: for frames whose order among the others does not matter.
+  void stage_ahead(FrameType type, std::uint64_t id, std::vector<std::byte> body);
+  Staged make_control(FrameType type, std::uint64_t id, std::vector<std::byte> body) const;
   void stage_data();
+  void take_turn(std::uint64_t id, Sending& sending);
+  void grant(std::uint64_t id, Receiving& receiving);
+  void sate(std::uint64_t id);
+  std::uint64_t ping_ns() const noexcept;
   void stage_hello();
   void release_buffer(std::uint64_t id);
   // Ends a live transfer: event, buffers released. await_peer: the peer's last frame about it is still to come.
@@ -159,6 +180,7 @@ class Session {
   std::uint64_t epoch_ = 0;
   bool peer_spoke_ = false;  // an intact frame came: worth an ERROR frame
   bool peer_goaway_ = false;
+  bool draining_ = false;
 
   Input input_ = Input::kHeader;
   std::array<std::byte, kHeaderBytes> header_bytes_;
@@ -170,7 +192,9 @@ class Session {
 
   std::deque<Staged> staged_;
   std::size_t staged_data_ = 0;
-  std::deque<std::uint64_t> turns_;  // transfers with bytes to send, whose turn is next first
+  std::deque<std::uint64_t> turns_;  // transfers with bytes that may be sent, whose turn is next first
+  std::set<std::uint64_t> starved_;
+  std::uint64_t credit_stalls_ = 0;
 
   std::map<std::uint64_t, std::unique_ptr<Sending>> sending_;
   std::map<std::uint64_t, std::unique_ptr<Receiving>> receiving_;
@@ -181,6 +205,7 @@ class Session {
   std::uint64_t last_peer_id_ = 0;
 
   std::uint64_t heard_;  // when the peer last showed life
+  std::uint64_t said_;   // when the peer could last see that we live
   std::uint64_t pinged_ = 0;
   std::uint64_t clock_;  // latest time seen
   bool stalled_ = false;

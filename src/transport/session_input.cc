@@ -113,6 +113,8 @@ void Session::dispatch(std::span<const std::byte> body) {
       return on_offer(body);
     case FrameType::kAccept:
       return on_accept(body);
+    case FrameType::kCredit:
+      return on_credit(body);
     case FrameType::kCommit:
       return on_commit(body);
     case FrameType::kReject:
@@ -121,7 +123,7 @@ void Session::dispatch(std::span<const std::byte> body) {
     case FrameType::kCancel:
       return on_cancel(body);
     case FrameType::kPing:
-      return stage(FrameType::kPong, 0, {});
+      return stage_ahead(FrameType::kPong, 0, {});
     case FrameType::kPong:
       return;
     case FrameType::kGoaway:
@@ -131,7 +133,6 @@ void Session::dispatch(std::span<const std::byte> body) {
     case FrameType::kData:
     case FrameType::kAuth:
     case FrameType::kReady:
-    case FrameType::kCredit:
       break;
   }
   fail(SKV_E_PROTOCOL, "unexpected %s", frame_name(in_.type));
@@ -181,7 +182,11 @@ void Session::on_offer(std::span<const std::byte> body) {
   auto offer = std::make_shared<const Offer>(decode_offer(body));
   last_peer_id_ = id;
   std::string why;
-  if (offer->total > config_.max_payload) {
+  skv_status status = SKV_E_NO_RESOURCE;
+  if (draining_) {
+    why = "this end is leaving and takes no more offers";
+    status = SKV_E_UNAVAILABLE;
+  } else if (offer->total > config_.max_payload) {
     why = "payload of " + std::to_string(offer->total) + " bytes, want at most " + std::to_string(config_.max_payload);
   } else if (receiving_.size() + (ended_.size() - ended_ours_) >= config_.max_transfers) {
     why = "more than " + std::to_string(config_.max_transfers) + " transfers are open";
@@ -190,7 +195,7 @@ void Session::on_offer(std::span<const std::byte> body) {
     if (ended_.size() - ended_ours_ >= std::size_t{2} * config_.max_transfers) {
       fail(SKV_E_PROTOCOL, "peer goes on offering beyond its limit of %u", config_.max_transfers);
     }
-    stage(FrameType::kReject, id, encode(Verdict{SKV_E_NO_RESOURCE, why}));
+    stage(FrameType::kReject, id, encode(Verdict{status, why}));
     ended_.emplace(id, true);
     return;
   }
@@ -215,11 +220,25 @@ void Session::on_accept(std::span<const std::byte> body) {
          accept.entries, ull(terms.total), terms.entries);
   }
   sending.state = Sending::State::kMoving;
-  turns_.push_back(id);
   Event event;
   event.kind = Event::Kind::kAccepted;
   event.id = id;
   push(std::move(event));
+}
+
+void Session::on_credit(std::span<const std::byte> body) {
+  const Credit credit = decode_credit(body);
+  const std::uint64_t id = in_.transfer_id;
+  if (!is_ours(id)) fail(SKV_E_PROTOCOL, "CREDIT for transfer %llu of its own", ull(id));
+  if (ended_here(id)) return;
+  Sending& sending = *sending_.at(id);
+  if (sending.state == Sending::State::kOffered) fail(SKV_E_PROTOCOL, "CREDIT before ACCEPT");
+  if (credit.granted <= sending.granted || credit.granted > sending.terms().total) {
+    fail(SKV_E_PROTOCOL, "CREDIT of %llu bytes after %llu, the transfer has %llu", ull(credit.granted),
+         ull(sending.granted), ull(sending.terms().total));
+  }
+  sending.granted = credit.granted;
+  take_turn(id, sending);
 }
 
 void Session::on_data_header() {
@@ -243,6 +262,8 @@ void Session::on_data_end() {
     stage(FrameType::kDone, id, encode(Verdict{SKV_E_CHECKSUM, why}));
     return finish(id, SKV_E_CHECKSUM, why, true);
   }
+  if (config_.credit) config_.credit->give_back(in_.length);
+  grant(id, receiving);
   if (receiving.layers_verified() == before) return;
   Event event;
   event.kind = Event::Kind::kLayer;
@@ -271,7 +292,8 @@ void Session::on_receiver_final(std::span<const std::byte> body) {
   const Verdict verdict = decode_verdict(body);
   const std::uint64_t id = in_.transfer_id;
   const bool reject = in_.type == FrameType::kReject;
-  const bool known = reject ? verdict.status == SKV_E_REJECTED || verdict.status == SKV_E_NO_RESOURCE
+  const bool known = reject ? verdict.status == SKV_E_REJECTED || verdict.status == SKV_E_NO_RESOURCE ||
+                                  verdict.status == SKV_E_UNAVAILABLE
                             : verdict.status == SKV_OK || verdict.status == SKV_E_CHECKSUM;
   if (!known) fail(SKV_E_PROTOCOL, "%s with status %d", frame_name(in_.type), verdict.status);
   if (!is_ours(id)) fail(SKV_E_PROTOCOL, "%s for transfer %llu of its own", frame_name(in_.type), ull(id));

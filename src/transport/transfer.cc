@@ -29,7 +29,7 @@ Sending::Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> la
 Sending::Frame Sending::next_frame(std::uint32_t most) noexcept {
   Frame frame;
   if (cursor_.offset() == 0) digester_.begin_layer(bytes_.subspan(cursor_.layer_begin(), cursor_.layer_size()));
-  const auto length = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, cursor_.left()));
+  const auto length = static_cast<std::uint32_t>(std::min({std::uint64_t{most}, cursor_.left(), credit_left()}));
   digester_.begin_frame(cursor_.offset(), length);
   digester_.advance(length);
   frame.header.type = FrameType::kData;
@@ -40,12 +40,11 @@ Sending::Frame Sending::next_frame(std::uint32_t most) noexcept {
   frame.header.digest = digester_.frame_digest();
   frame.body = bytes_.subspan(cursor_.layer_begin() + cursor_.offset(), length);
   cursor_.pass(length);
+  framed_ += length;
   return frame;
 }
 
-Commit Sending::commit() const noexcept {
-  return {bytes_.size(), leaves_.value(), leaves_.count(), cursor_.entries()};
-}
+Commit Sending::commit() const noexcept { return {bytes_.size(), leaves_.value(), leaves_.count(), cursor_.entries()}; }
 
 Receiving::Receiving(std::shared_ptr<const Offer> offer) : offer_(std::move(offer)), cursor_(offer_->layer_bytes) {}
 
@@ -63,6 +62,9 @@ void Receiving::begin_frame(const FrameHeader& header) {
   }
   if (header.length > cursor_.left()) {
     fail(SKV_E_PROTOCOL, "DATA of %u bytes, layer %u has %llu left", header.length, header.layer, ull(cursor_.left()));
+  }
+  if (header.length > outstanding()) {
+    fail(SKV_E_PROTOCOL, "DATA of %u bytes, the credit left is %llu", header.length, ull(outstanding()));
   }
   if (cursor_.offset() == 0) digester_.begin_layer(destination_.subspan(cursor_.layer_begin(), cursor_.layer_size()));
   digester_.begin_frame(header.offset, header.length);
@@ -83,6 +85,7 @@ void Receiving::advance(std::size_t n) noexcept {
 bool Receiving::end_frame() noexcept {
   if (digester_.frame_digest() != frame_.digest) return false;
   cursor_.pass(frame_.length);
+  passed_ += frame_.length;
   return true;
 }
 

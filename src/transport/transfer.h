@@ -22,8 +22,8 @@ class LayerCursor {
   bool at_end() const noexcept { return layer_ == layer_bytes_.size(); }
   std::uint32_t layer() const noexcept { return layer_; }
   std::uint32_t chunk() const noexcept { return chunk_; }
-  std::uint64_t offset() const noexcept { return offset_; }       // in the layer
-  std::uint64_t layer_begin() const noexcept { return begin_; }   // of the layer in the payload
+  std::uint64_t offset() const noexcept { return offset_; }      // in the layer
+  std::uint64_t layer_begin() const noexcept { return begin_; }  // of the layer in the payload
   std::uint64_t layer_size() const noexcept { return layer_bytes_[layer_]; }
   std::uint64_t left() const noexcept { return layer_bytes_[layer_] - offset_; }
   std::uint32_t entries() const noexcept { return static_cast<std::uint32_t>(layer_bytes_.size()); }
@@ -53,14 +53,20 @@ class Sending {
   Frame next_frame(std::uint32_t most) noexcept;
   Commit commit() const noexcept;
   Accept terms() const noexcept { return {bytes_.size(), cursor_.entries()}; }
+  // Bytes that may be framed now: granted and not framed yet.
+  std::uint64_t credit_left() const noexcept { return granted - framed_; }
+  bool may_frame() const noexcept { return !all_framed() && credit_left() > 0; }
 
   State state = State::kOffered;
   std::uint64_t deadline;
-  std::uint64_t moved = 0;  // payload bytes handed to the link
+  std::uint64_t granted = 0;  // by the receiver, cumulative
+  bool waiting_turn = false;  // in the session's list of turns
+  std::uint64_t moved = 0;    // payload bytes handed to the link
 
  private:
   std::span<const std::byte> bytes_;
   LayerCursor cursor_;
+  std::uint64_t framed_ = 0;
   DigestChain leaves_;
   LayerDigester digester_{&leaves_};
 };
@@ -86,9 +92,14 @@ class Receiving {
   // Throws PROTOCOL when the peer commits something else than was offered; false when the root differs.
   bool matches(const Commit& commit) const;
   const Offer& offer() const noexcept { return *offer_; }
+  // Bytes of complete, verified frames.
+  std::uint64_t passed() const noexcept { return passed_; }
+  // Granted and not arrived.
+  std::uint64_t outstanding() const noexcept { return granted - passed_; }
 
   State state = State::kOffered;
   std::uint64_t deadline = kNever;
+  std::uint64_t granted = 0;  // to the sender, cumulative
   std::uint64_t moved = 0;
 
  private:
@@ -99,6 +110,7 @@ class Receiving {
   LayerDigester digester_{&leaves_};
   FrameHeader frame_;
   std::size_t have_ = 0;
+  std::uint64_t passed_ = 0;
 };
 
 }  // namespace skv::transport

@@ -40,6 +40,8 @@ struct Case {
   bool threaded;
 };
 
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.plane << (c.threaded ? "" : ", caller-driven"); }
+
 class Conformance : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -301,6 +303,25 @@ TEST_P(Conformance, ClosingAConnEndsTheRequestsOfBothEnds) {
   EXPECT_TRUE(offered == SKV_E_PEER_LOST || offered == SKV_E_CANCELLED) << status_name(offered);
   EXPECT_EQ(status_of([&] { at_a_->send(1, make_parcel(10, 0, 0), deadline_ms(kSoon)); }), SKV_E_CLOSED);
   EXPECT_EQ(at_a_->get(SKV_CONN_OPEN), 0);
+}
+
+TEST_P(Conformance, DrainingLetsTheRunningTransferEndAndTakesNoOther) {
+  const Parcel parcel = make_parcel(3'000'001, 3, 5);
+  const auto send = at_b_->send(5, parcel, deadline_ms(kSoon)), unseen = at_b_->send(6, parcel, deadline_ms(kSoon));
+  const auto receive = at_a_->recv_offer(deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_EQ(a_.drain(deadline_ms(30)), SKV_IN_PROGRESS) << "an offer waits for its decision";
+  EXPECT_EQ(status_of([&] { unseen->wait(deadline_ms(kSoon)); }), SKV_E_UNAVAILABLE);
+  EXPECT_EQ(status_of([&] { at_a_->send(1, make_parcel(10, 0, 0), deadline_ms(kSoon)); }), SKV_E_CLOSED);
+  receive->accept(nullptr, 0, deadline_ms(kSoon));
+  EXPECT_EQ(a_.drain(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_TRUE(equal(receive->take().bytes, parcel.bytes));
+  EXPECT_EQ(send->wait(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_EQ(at_b_->get(SKV_CONN_OPEN), 0) << "the peer knows";
+  EXPECT_EQ(status_of([&] { at_b_->send(1, make_parcel(10, 0, 0), deadline_ms(kSoon)); }), SKV_E_CLOSED);
+  Endpoint late;
+  EXPECT_NE(status_of([&] { late.connect(uri_.c_str(), deadline_ms(200)); }), SKV_OK);
 }
 
 TEST_P(Conformance, OtherModelsAreRefused) {

@@ -214,6 +214,31 @@ TEST(ProcessFaults, ASlowReaderIsHeldUntilTheDeadline) {
   EXPECT_EQ(status, SKV_E_TIMED_OUT) << "slow is not lost";
 }
 
+TEST(ProcessFaults, AReaderSlowerThanItsSocketBuffersInThreeBeatsIsHeldAndNotLost) {
+  LeakWatch watch;
+  const Parcel parcel = make_parcel(kBig, 16, 1);
+  std::vector<std::byte> buffer(kBig);
+  Server server(100);
+  HandPeer peer(server.uri);
+  const auto conn = server.endpoint.accept(deadline_ms(kSoon));
+  const auto request = conn->send(1, parcel, deadline_ms(3000));
+  while (peer.events.empty() || peer.events.back().kind != Event::Kind::kOffered) peer.step();
+  peer.session.accept(peer.events.back().id, buffer, kNever);
+  // It takes nothing for a second, ten beats, and then a little: the kernel's buffers are full long before. What it
+  // says goes on arriving.
+  const std::uint64_t start = now_ns();
+  skv_status status = SKV_IN_PROGRESS;
+  while (status == SKV_IN_PROGRESS && now_ns() - start < kSoon * 1'000'000) {
+    const bool reads = now_ns() - start > 1'000'000'000;
+    peer.step(1, reads ? 1000 : 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (request->get(SKV_REQUEST_STATE) == SKV_REQUEST_ENDED) status = status_of([&] { request->test(); });
+  }
+  EXPECT_EQ(status, SKV_E_TIMED_OUT) << "the deadline ends it, not the heartbeat";
+  EXPECT_GT(request->get(SKV_REQUEST_MOVED), 0);
+  EXPECT_EQ(conn->get(SKV_CONN_OPEN), 1);
+}
+
 TEST(ProcessFaults, AScannerCostsOneClosedSocket) {
   LeakWatch watch;
   Server server;

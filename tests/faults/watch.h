@@ -105,16 +105,18 @@ class HandPeer {
     while (!session.is_open() && !session.is_closed()) step();
   }
   // Says all there is to say and hears what is there.
-  void step(int ms = 20) {
+  // At most `most` bytes of it: 0 is a reader that does not read.
+  void step(int ms = 20, std::size_t most = SIZE_MAX) {
+    session.tick(now_ns());
     std::array<std::span<const std::byte>, 4> list;
     while (session.output(list) > 0) {
       const std::size_t n = list[0].size();
       socket.say(list[0]);
       session.sent(n, now_ns());
     }
-    if (!socket.readable(ms)) return;
+    if (most == 0 || !socket.readable(ms)) return;
     const auto target = session.read_targets()[0];
-    const ssize_t n = ::recv(socket.fd(), target.data(), target.size(), 0);
+    const ssize_t n = ::recv(socket.fd(), target.data(), std::min(target.size(), most), 0);
     if (n > 0) {
       session.received(static_cast<std::size_t>(n), now_ns());
     } else {

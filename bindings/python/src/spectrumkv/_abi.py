@@ -242,6 +242,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_connect": (STATUS, (ENDPOINT, c_char_p, _U64, POINTER(CONN), ERR)),
     "skv_endpoint_fd": (STATUS, (ENDPOINT, POINTER(_I32), ERR)),
     "skv_endpoint_progress": (STATUS, (ENDPOINT, _U64, ERR)),
+    "skv_endpoint_drain": (STATUS, (ENDPOINT, _U64, ERR)),
     "skv_endpoint_poll": (STATUS, (ENDPOINT, POINTER(REQUEST), c_size_t, POINTER(c_size_t), ERR)),
     "skv_endpoint_get_stats": (STATUS, (ENDPOINT, POINTER(skv_endpoint_stats), ERR)),
     "skv_endpoint_destroy": (None, (ENDPOINT,)),

@@ -237,6 +237,8 @@ class EndpointKey(IntEnum):
     HEARTBEAT_MS = 5
     CHUNK = 6
     ALLOW_OPEN_TCP = 7
+    TRANSFER_CREDIT = 8
+    CREDIT = 9
 
 
 class ConnKey(IntEnum):

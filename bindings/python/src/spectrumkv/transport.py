@@ -71,6 +71,8 @@ class Endpoint(Handle):
         heartbeat: seconds between pings; a peer silent for three of them is lost (default 1).
         chunk: bytes of a data frame, 4 KiB … 1 MiB (default 256 KiB).
         allow_open_tcp: permit listening on a non-loopback address although nothing authenticates peers.
+        transfer_credit: bytes a sender may have under way in one transfer (default 32 MiB).
+        credit: the same for all transfers to this endpoint together (default 256 MiB).
 
     Closing it closes every conn; live requests end as cancelled.
     """
@@ -86,6 +88,8 @@ class Endpoint(Handle):
         heartbeat: float | None = None,
         chunk: int | None = None,
         allow_open_tcp: bool = False,
+        transfer_credit: int | None = None,
+        credit: int | None = None,
     ) -> None:
         lib = library()
         handle = ENDPOINT()
@@ -100,6 +104,8 @@ class Endpoint(Handle):
             EndpointKey.HEARTBEAT_MS: None if heartbeat is None else round(heartbeat * 1000),
             EndpointKey.CHUNK: chunk,
             EndpointKey.ALLOW_OPEN_TCP: 1 if allow_open_tcp else None,
+            EndpointKey.TRANSFER_CREDIT: transfer_credit,
+            EndpointKey.CREDIT: credit,
         }
         for key, value in options.items():
             if value is not None:
@@ -165,6 +171,17 @@ class Endpoint(Handle):
         """Runs I/O until something completed (True) or the timeout passed (False). Without a progress thread only."""
         with self._use() as endpoint:
             return library().call("skv_endpoint_progress", endpoint, library().deadline(timeout)) == Status.OK
+
+    def drain(self, timeout: float = DEFAULT_TIMEOUT) -> bool:
+        """Stops listening and says goodbye to every peer; True once what is under way has ended, False: not in time."""
+        end = time.monotonic() + timeout
+        with self._use() as endpoint:
+            while True:
+                left = end - time.monotonic()
+                if library().call("skv_endpoint_drain", endpoint, library().deadline(min(left, _SLICE))) == Status.OK:
+                    return True
+                if left <= _SLICE:
+                    return False
 
     def poll(self, capacity: int = 64) -> list[Request]:
         """Requests that ended, or have an offer to decide on, since they were last reported. Never waits."""
