@@ -674,6 +674,12 @@ SKV_API void skv_conn_destroy(skv_conn* conn);
  * Errors: CLOSED, STATE (payload incomplete), TIMED_OUT (deadline already past), NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* payload, uint64_t deadline,
                             skv_request** out, skv_error* err);
+/* The same with a payload under construction (skv_payload_create): a layer is sent as soon as it and those before it are
+ * encoded, so layer l travels while l + 1 is being encoded. skv_encode_layer tells the request by itself, in whatever
+ * order layers come. Destroying the payload before its last layer is encoded ends the request in CANCELLED; a layer that
+ * never comes ends it at the deadline. A whole payload is sent like skv_send does. Errors: as skv_send. Since 0.1. */
+SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* payload, uint64_t deadline,
+                                   skv_request** out, skv_error* err);
 /* Waits (asynchronously) for the next offer of the peer. When skv_request_test or _wait returns SKV_OK and the
  * request's state is SKV_REQUEST_OFFERED, look at it and accept or reject it. Errors: CLOSED, TIMED_OUT. Since 0.1. */
 SKV_API skv_status skv_recv_offer(skv_conn* conn, uint64_t deadline, skv_request** out, skv_error* err);
@@ -699,7 +705,14 @@ SKV_API skv_status skv_offer_reject(skv_request* request, const char* reason, sk
 #define SKV_REQUEST_MOVED 5  /* payload bytes moved so far */
 #define SKV_REQUEST_LAYERS_READY 6 /* leading layers that arrived and verified */
 #define SKV_REQUEST_WIRE_NS 7      /* accepted -> ended */
+#define SKV_REQUEST_EARLY_LAYERS 8 /* 1: skv_request_payload may be called before the end; see skv_request_set */
 SKV_API skv_status skv_request_get(const skv_request* request, int32_t key, int64_t* out, skv_error* err);
+/* Sets SKV_REQUEST_EARLY_LAYERS, before the offer is accepted: 1 opts in to layers before the transfer has ended. Then
+ * skv_request_payload hands out the payload as soon as its first layer can be waited for; each layer of it can be decoded
+ * once skv_request_wait_layer said that it arrived and verified. If the transfer fails later, the layers already decoded
+ * are the caller's to discard, and the payload gives nothing any more but the transfer's status.
+ * Errors: KEY, RANGE, STATE (a send, or already accepted). Since 0.1. */
+SKV_API skv_status skv_request_set(skv_request* request, int32_t key, int64_t value, skv_error* err);
 /* Identity in the offer: fingerprint[32], request_id[16], either may be NULL. Errors: STATE (no offer yet). Since 0.1. */
 SKV_API skv_status skv_request_identity(const skv_request* request, uint8_t* fingerprint, uint8_t* request_id,
                                         skv_error* err);
@@ -714,7 +727,11 @@ SKV_API skv_status skv_request_stream_wait(skv_request* request, int32_t layer, 
 /* Asks for an early end. The request still reaches one terminal status (CANCELLED unless it had ended). Since 0.1. */
 SKV_API skv_status skv_request_cancel(skv_request* request, skv_error* err);
 /* The received payload of a request that ended SKV_OK: opened and validated. With a library-allocated buffer the
- * payload owns the bytes. Once per request. Errors: STATE, and those of skv_payload_open. Since 0.1. */
+ * payload owns the bytes. Once per request. With EARLY_LAYERS also while it is MOVING and its first layer has arrived:
+ * then skv_decode_layer, skv_payload_get and _get_tiers of a layer give STATE until it has arrived, calls that need all
+ * of it give STATE until the request has ended, and after a failure every one gives the request's status. The payload may
+ * outlive the request's handle; a caller-owned buffer must outlive both.
+ * Errors: STATE, and those of skv_payload_open. Since 0.1. */
 SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, skv_error* err);
 /* SKV_E_BUSY, and nothing done, on a live request that moves bytes; a waiting or ended one is destroyed. NULL: SKV_OK.
  * Since 0.1. */

@@ -136,6 +136,20 @@ skv_status adopt_request(std::shared_ptr<skv::transport::Request> request, skv_r
   return SKV_OK;
 }
 
+skv::transport::Parcel parcel_of(const skv::Payload& from) {
+  skv::transport::Parcel parcel;
+  parcel.bytes = from.bytes();
+  parcel.layer_bytes.push_back(from.segments().front().offset);  // the payload's header
+  for (const skv::Segment& segment : from.segments()) parcel.layer_bytes.push_back(segment.layout.bytes);
+  parcel.fingerprint = from.header().fingerprint;
+  parcel.request_id = from.header().request_id;
+  parcel.keep_alive = from.owner();
+  return parcel;
+}
+
+// Pieces of a parcel that are ready with so many leading layers: the header comes first.
+uint32_t entries_of(size_t layers) { return static_cast<uint32_t>(layers) + 1; }
+
 }  // namespace
 
 extern "C" {
@@ -245,6 +259,7 @@ SKV_API skv_status skv_llama_blob_bytes(const skv_payload* payload, int32_t v_tr
                                         skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
+    PAYLOAD(payload).need_shapes(SKV_ALL);
     *out = skv::llama_blob_bytes(skv::llama_layers(PAYLOAD(payload).segments()), v_trans, dtype);
   });
 }
@@ -500,6 +515,7 @@ SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, 
   return guarded(err, [&] {
     no_stream(stream);
     skv::encode_layers(ENGINE(engine), CACHE(cache), PLAN(plan), PAYLOAD(payload), layer, 1);
+    PAYLOAD(payload).grown();
   });
 }
 SKV_API skv_status skv_payload_open(const void* bytes, size_t size, skv_payload** out, skv_error* err) {
@@ -519,7 +535,7 @@ SKV_API skv_status skv_payload_data(const skv_payload* payload, const void** dat
   return guarded(err, [&] {
     need(data, "data");
     need(size, "size");
-    const skv::Payload& made = PAYLOAD(payload);
+    skv::Payload& made = PAYLOAD(payload);
     made.need_complete();
     *data = made.bytes().data();
     *size = made.bytes().size();
@@ -565,7 +581,10 @@ SKV_API skv_status skv_decode_layer(skv_engine* engine, skv_payload* payload, co
 SKV_API skv_status skv_payload_receipt(const skv_payload* payload, skv_receipt* out, skv_error* err) {
   return guarded(err, [&] { give(PAYLOAD(payload).receipt(), out); });
 }
-SKV_API void skv_payload_destroy(skv_payload* payload) { delete payload; }
+SKV_API void skv_payload_destroy(skv_payload* payload) {
+  if (payload != nullptr) guarded(nullptr, [&] { payload->it->abandon(); });
+  delete payload;
+}
 
 // ----------------------------------------------------------------------------------------------- transport
 
@@ -651,16 +670,31 @@ SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* pay
   return guard(err, [&] {
     need(out, "out");
     skv::transport::Conn& to = CONN(conn);
-    const skv::Payload& from = PAYLOAD(payload);
-    from.need_complete();
-    skv::transport::Parcel parcel;
-    parcel.bytes = from.bytes();
-    parcel.layer_bytes.push_back(from.segments().front().offset);  // the payload's header
-    for (const skv::Segment& segment : from.segments()) parcel.layer_bytes.push_back(segment.layout.bytes);
-    parcel.fingerprint = from.header().fingerprint;
-    parcel.request_id = from.header().request_id;
-    parcel.keep_alive = from.owner();
-    return adopt_request(to.send(key, std::move(parcel), deadline), out);
+    PAYLOAD(payload).need_complete();
+    return adopt_request(to.send(key, parcel_of(PAYLOAD(payload)), deadline), out);
+  });
+}
+SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* payload, uint64_t deadline,
+                                   skv_request** out, skv_error* err) {
+  return guard(err, [&] {
+    need(out, "out");
+    skv::transport::Conn& to = CONN(conn);
+    skv::Payload& from = PAYLOAD(payload);
+    if (from.complete()) from.need_complete();  // one that is arriving cannot be sent on before it is whole
+    skv::transport::Parcel parcel = parcel_of(from);
+    parcel.ready = entries_of(from.leading_layers());
+    const auto request = to.send(key, std::move(parcel), deadline);
+    if (!from.complete()) {
+      const std::weak_ptr<skv::transport::Request> weak = request;
+      from.watch({[weak](size_t leading) {
+                    if (const auto live = weak.lock()) live->extend(entries_of(leading));
+                  },
+                  [weak] {
+                    const auto live = weak.lock();
+                    if (live) live->abandon("the payload was destroyed before all its layers were encoded");
+                  }});
+    }
+    return adopt_request(request, out);
   });
 }
 SKV_API skv_status skv_recv_offer(skv_conn* conn, uint64_t deadline, skv_request** out, skv_error* err) {
@@ -681,6 +715,9 @@ SKV_API skv_status skv_request_get(const skv_request* request, int32_t key, int6
     need(out, "out");
     *out = REQUEST(request).get(key);
   });
+}
+SKV_API skv_status skv_request_set(skv_request* request, int32_t key, int64_t value, skv_error* err) {
+  return guarded(err, [&] { REQUEST(request).set(key, value); });
 }
 SKV_API skv_status skv_request_identity(const skv_request* request, uint8_t* fingerprint, uint8_t* request_id,
                                         skv_error* err) {
@@ -707,8 +744,17 @@ SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, 
     skv::transport::Request& from = REQUEST(request);
     skv::transport::Received received = from.take();
     try {
-      auto payload = skv::Payload::open(received.bytes, received.owner);
-      payload->moved(received.wire_ns, received.plane);
+      std::unique_ptr<skv::Payload> payload;
+      if (received.ended) {
+        payload = skv::Payload::open(received.bytes, received.owner);
+        payload->moved(received.wire_ns, received.plane);
+      } else {
+        auto arrival = [it = request->it, plane = received.plane] {
+          const skv::transport::Arrival now = it->arrival();
+          return skv::Arrived{now.entries == 0 ? 0 : now.entries - 1, now.ended, now.wire_ns, plane};
+        };
+        payload = skv::Payload::open_early(received.bytes, received.layer_bytes, received.owner, std::move(arrival));
+      }
       *out = new skv_payload(std::move(payload));
     } catch (...) {  // handed on to guard(): the bytes stay with the request
       from.give_back(std::move(received));

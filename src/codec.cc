@@ -460,8 +460,8 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
 // ------------------------------------------------------------------------------------------------ decoding
 
 void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count) {
-  payload.need_complete();
   check_layer_range(first, count, payload.segments().size());
+  payload.need_layers(first, count);
   std::vector<int32_t> todo;
   for (int32_t l = first; l < first + count; ++l) {
     if (payload.verified_[static_cast<size_t>(l)] == 0) todo.push_back(l);
@@ -482,8 +482,8 @@ void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t coun
 
 void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count) {
   const uint64_t start = now_ns();
-  payload.need_complete();
   check_layer_range(first, count, payload.segments().size());
+  payload.need_layers(first, count);
   cache.check();
   match_destination(payload, cache, first, count);
   verify_layers(&engine, payload, first, count);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,11 +19,31 @@
 
 namespace skv {
 
+// How far a payload that is still arriving has come.
+struct Arrived {
+  size_t layers = 0;     // leading ones that are there and verified in transit
+  bool ended = false;    // all of it
+  uint64_t wire_ns = 0;  // when ended
+  int32_t plane = SKV_PLANE_NONE;
+};
+// Asked when a layer is wanted that was not there yet. Throws when no more will come.
+using ArrivalOf = std::function<Arrived()>;
+
+// Told as a payload under construction grows.
+struct PayloadWatcher {
+  std::function<void(size_t leading_layers)> encoded;
+  std::function<void()> abandoned;  // it goes away with layers missing
+};
+
 // A payload with its bytes: opened (parsed from bytes someone else made) or made here, layer by layer.
 class Payload {
  public:
   // Parses bytes that `owner` keeps alive (null: the caller does).
   static std::unique_ptr<Payload> open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  // One whose layers are still arriving: bytes is all of its memory, layer_bytes what was offered, its header first.
+  // Layers can be read as soon as `arrival` says that they are there, the whole once it has ended.
+  static std::unique_ptr<Payload> open_early(std::span<const std::byte> bytes, std::span<const uint64_t> layer_bytes,
+                                             std::shared_ptr<const void> owner, ArrivalOf arrival);
   // An empty one for a solved plan; buffer empty: own memory.
   static std::unique_ptr<Payload> create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer);
 
@@ -34,10 +55,17 @@ class Payload {
     return bytes_.subspan(parsed_.segments[layer].offset, parsed_.segments[layer].layout.bytes);
   }
   const std::shared_ptr<const void>& owner() const { return owner_; }
-  void need_complete() const;
+  // Throw STATE unless every layer, or layers [first, first + count), are in.
+  void need_complete();
+  void need_layers(int32_t first, int32_t count);
+  void need_shapes(int32_t layer);  // of a segment (or SKV_ALL): known before they are encoded, not before they arrive
+  size_t leading_layers() const;    // encoded without a gap
+  void watch(PayloadWatcher watcher);  // under construction only
+  void grown() const;                  // tells the watchers
+  void abandon();                      // the same when it goes away
 
-  int64_t get(int32_t layer, int32_t key) const;
-  void tiers(int32_t layer, int32_t half, std::span<uint8_t> out) const;
+  int64_t get(int32_t layer, int32_t key);
+  void tiers(int32_t layer, int32_t half, std::span<uint8_t> out);
   skv_receipt receipt() const;
   void moved(uint64_t wire_ns, int32_t plane) {
     receipt_.wire_ns = wire_ns;
@@ -49,6 +77,8 @@ class Payload {
   friend void verify_layers(Engine*, Payload&, int32_t first, int32_t count);
   friend void decode_layers(Engine&, Payload&, const Cache&, int32_t first, int32_t count);
   Payload() = default;
+  void absorb();
+  void count_rows(const Segment& segment);
 
   std::span<const std::byte> bytes_;
   std::byte* writable_ = nullptr;  // while under construction
@@ -57,6 +87,10 @@ class Payload {
   std::vector<uint8_t> verified_;  // per segment: digest and scales checked
   std::vector<uint8_t> encoded_;   // per segment, under construction
   size_t missing_ = 0;
+  size_t arrived_ = 0;              // while arriving: leading layers that were parsed
+  uint64_t arrived_raw_bytes_ = 0;  // of them
+  ArrivalOf arrival_;               // null: not arriving
+  std::vector<PayloadWatcher> watchers_;
   skv_receipt receipt_{};
 };
 

@@ -105,6 +105,11 @@ struct Parsed {
 // proportion to the layers present, never to a claimed size.
 Parsed parse(std::span<const std::byte> bytes);
 
+// The same piece by piece, for a payload that is still arriving. bytes: all of the payload's memory, of which only the
+// header is read; segment: exactly one segment's bytes.
+Header parse_header(std::span<const std::byte> bytes);
+Segment parse_segment(std::span<const std::byte> segment, const Header& header, uint32_t ordinal, uint64_t offset);
+
 using Digest = uint64_t (*)(const void* bytes, size_t size);
 // Throws CHECKSUM.
 void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest);

@@ -18,17 +18,15 @@ std::shared_ptr<std::byte> aligned_bytes(size_t size) {
   return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
 }
 
-void count_rows(skv_receipt& receipt, std::span<const Segment> segments) {
-  for (const Segment& segment : segments) {
-    for (int tier = 0; tier < 8; ++tier) {
-      receipt.k_rows[tier] += segment.counts[0].rows[tier];
-      receipt.v_rows[tier] += segment.shape.dim[1] == 0 ? 0 : segment.counts[1].rows[tier];
-    }
-    receipt.code = segment.shape.code;
-  }
-}
-
 }  // namespace
+
+void Payload::count_rows(const Segment& segment) {
+  for (int tier = 0; tier < 8; ++tier) {
+    receipt_.k_rows[tier] += segment.counts[0].rows[tier];
+    receipt_.v_rows[tier] += segment.shape.dim[1] == 0 ? 0 : segment.counts[1].rows[tier];
+  }
+  receipt_.code = segment.shape.code;
+}
 
 std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
   std::unique_ptr<Payload> payload(new Payload);
@@ -41,7 +39,7 @@ std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::sh
   payload->receipt_.raw_bytes = header.raw_bytes;
   payload->receipt_.budget_bytes = header.budget_bytes;
   payload->receipt_.payload_bytes = header.total_bytes;
-  count_rows(payload->receipt_, payload->parsed_.segments);
+  for (const Segment& segment : payload->parsed_.segments) payload->count_rows(segment);
   return payload;
 }
 
@@ -101,22 +99,17 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
   payload->receipt_.escalated_layers = plan.facts.escalated;
   std::copy_n(plan.facts.k_mass, 8, payload->receipt_.k_mass);
   std::copy_n(plan.facts.v_mass, 8, payload->receipt_.v_mass);
-  count_rows(payload->receipt_, payload->parsed_.segments);
+  for (const Segment& segment : payload->parsed_.segments) payload->count_rows(segment);
   return payload;
 }
 
-void Payload::need_complete() const {
-  if (missing_ != 0) {
-    fail(SKV_E_STATE, "%zu of %zu layers are not encoded yet", missing_, parsed_.segments.size());
-  }
-}
-
-int64_t Payload::get(int32_t layer, int32_t key) const {
+int64_t Payload::get(int32_t layer, int32_t key) {
   if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
   }
   if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_OFFSET)
     fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..18)", key);
+  if (layer != SKV_ALL || key == SKV_PAYLOAD_TOKENS) need_shapes(layer);
   if (layer == SKV_ALL) {
     switch (key) {
       case SKV_PAYLOAD_BYTES:
@@ -176,11 +169,11 @@ int64_t Payload::get(int32_t layer, int32_t key) const {
   }
 }
 
-void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) const {
-  need_complete();
+void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) {
   if (layer < 0 || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted 0..%zu", layer, parsed_.segments.size() - 1);
   }
+  need_layers(layer, 1);
   const Segment& segment = parsed_.segments[static_cast<size_t>(layer)];
   if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
   const size_t tokens = segment.shape.dim[half] == 0 ? 0 : segment.shape.tokens;

@@ -32,6 +32,8 @@ const char* half_name(int half) { return half == 0 ? "K" : "V"; }
 // A newer minor may have put ignorable fields into reserved space.
 bool newer(const Header& header) { return header.wire_minor > SKV_WIRE_MINOR; }
 
+}  // namespace
+
 Header parse_header(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes) {
     fail(SKV_E_TRUNCATED, "payload of %zu bytes: the header alone has 128", bytes.size());
@@ -79,6 +81,8 @@ Header parse_header(std::span<const std::byte> bytes) {
   header.budget_bytes = take<uint64_t>(bytes, 80);
   return header;
 }
+
+namespace {
 
 void check_dim(uint32_t layer, const char* name, uint32_t dim, bool may_be_absent) {
   if ((dim == 0 && may_be_absent) || (dim >= 8 && dim <= 4096 && dim % 8 == 0)) return;
@@ -255,6 +259,8 @@ void check_padding(std::span<const std::byte> bytes, const Segment& segment) {
   gap({segment.layout.bytes, 0});
 }
 
+}  // namespace
+
 Segment parse_segment(std::span<const std::byte> left, const Header& header, uint32_t ordinal, uint64_t offset) {
   Segment segment;
   segment.offset = offset;
@@ -292,8 +298,6 @@ Segment parse_segment(std::span<const std::byte> left, const Header& header, uin
   check_padding(whole, segment);
   return segment;
 }
-
-}  // namespace
 
 Parsed parse(std::span<const std::byte> bytes) {
   Parsed parsed;

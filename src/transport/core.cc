@@ -369,6 +369,7 @@ void Core::offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::u
   transfer->entries = static_cast<std::uint32_t>(offer->layer_bytes.size());
   transfer->fingerprint = offer->fingerprint;
   transfer->request_id = offer->request_id;
+  transfer->offer = std::move(offer);
   transfer->offer_deadline = kNever;
   peer.transfers.emplace(id, transfer);
   enqueue(transfer);

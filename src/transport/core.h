@@ -68,6 +68,7 @@ struct Transfer {
   std::shared_ptr<const void> keep_alive;  // send side
   std::shared_ptr<void> owner;             // receive side, library-allocated
   std::span<std::byte> destination;
+  bool early = false;  // receive side: layers may be read before the transfer ended
   bool taken = false;
   void* handle = nullptr;
   bool report = false;  // something for Endpoint::poll

@@ -38,6 +38,7 @@ struct Parcel {
   std::array<std::uint8_t, 32> fingerprint{};
   std::array<std::uint8_t, 16> request_id{};
   std::shared_ptr<const void> keep_alive;
+  std::uint32_t ready = UINT32_MAX;  // leading entries that hold their bytes; the rest follows with Request::extend
 };
 
 // What arrived and verified.
@@ -46,6 +47,15 @@ struct Received {
   std::shared_ptr<void> owner;  // null: the caller's buffer
   std::uint64_t wire_ns = 0;    // accepted -> ended
   std::int32_t plane = SKV_PLANE_NONE;
+  std::vector<std::uint64_t> layer_bytes;  // as offered
+  bool ended = true;                       // false: taken early, layers are still arriving (Request::arrival)
+};
+
+// How far a payload that was taken early has come.
+struct Arrival {
+  std::uint32_t entries = 0;  // leading ones that verified
+  bool ended = false;         // all of it, and the root verified
+  std::uint64_t wire_ns = 0;  // when ended
 };
 
 class Conn {
@@ -83,6 +93,10 @@ class Request {
   skv_status test() const;                                                   // skv_request_test
   skv_status wait(std::uint64_t deadline);                                   // skv_request_wait
   skv_status wait_layer(std::int32_t layer, std::uint64_t deadline);         // skv_request_wait_layer; RANGE, STATE
+  void set(std::int32_t key, std::int64_t value);  // skv_request_set. KEY, RANGE, STATE.
+  void extend(std::uint32_t ready);                // send side: so many leading entries hold their bytes now
+  void abandon(std::string_view why);              // send side: the rest will never come
+  Arrival arrival() const;                         // throws the terminal status of a transfer that failed
   void stream_wait(std::int32_t layer, void* stream);                        // throws UNAVAILABLE
   void accept(void* buffer, std::size_t bytes, std::uint64_t deadline);      // skv_offer_accept
   void reject(std::string_view reason);                                      // skv_offer_reject

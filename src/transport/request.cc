@@ -92,7 +92,7 @@ std::shared_ptr<Request> Conn::send(std::uint64_t key, Parcel parcel, std::uint6
   }
   transfer->peer = peer_;
   transfer->plane = peer_->plane;
-  transfer->id = peer_->session.offer(std::move(offer), parcel.bytes, deadline);
+  transfer->id = peer_->session.offer(std::move(offer), parcel.bytes, deadline, parcel.ready);
   peer_->transfers.emplace(transfer->id, transfer);
   core_->process(*peer_);
   return std::make_shared<Request>(core_, transfer);
@@ -159,11 +159,12 @@ std::int64_t Request::get(std::int32_t key) const {
       return to_i64(transfer.moved);
     case SKV_REQUEST_LAYERS_READY:
       return transfer.layers == 0 ? 0 : transfer.layers - 1;
+    case SKV_REQUEST_EARLY_LAYERS:
+      return transfer.early ? 1 : 0;
     case SKV_REQUEST_WIRE_NS:
-      return transfer.accepted_at == 0 || transfer.ended_at == 0 ? 0
-                                                                 : to_i64(transfer.ended_at - transfer.accepted_at);
+      return transfer.accepted_at == 0 || transfer.ended_at == 0 ? 0 : to_i64(transfer.ended_at - transfer.accepted_at);
     default:
-      fail(SKV_E_KEY, "request fact %d, want %d..%d", key, SKV_REQUEST_STATE, SKV_REQUEST_WIRE_NS);
+      fail(SKV_E_KEY, "request fact %d, want %d..%d", key, SKV_REQUEST_STATE, SKV_REQUEST_EARLY_LAYERS);
   }
 }
 
@@ -181,9 +182,8 @@ skv_status Request::test() const {
 
 skv_status Request::wait(std::uint64_t deadline) {
   ApiLock lock(*core_);
-  core_->wait(lock.get(), deadline, [&] {
-    return transfer_->state == SKV_REQUEST_OFFERED || transfer_->state == SKV_REQUEST_ENDED;
-  });
+  core_->wait(lock.get(), deadline,
+              [&] { return transfer_->state == SKV_REQUEST_OFFERED || transfer_->state == SKV_REQUEST_ENDED; });
   return report(*transfer_);
 }
 
@@ -198,10 +198,47 @@ skv_status Request::wait_layer(std::int32_t layer, std::uint64_t deadline) {
   }
   // Entry 0 is the payload's header.
   const auto want = static_cast<std::uint32_t>(layer) + 2;
-  core_->wait(lock.get(), deadline,
-              [&] { return transfer.layers >= want || transfer.state == SKV_REQUEST_ENDED; });
+  core_->wait(lock.get(), deadline, [&] { return transfer.layers >= want || transfer.state == SKV_REQUEST_ENDED; });
   if (transfer.state == SKV_REQUEST_ENDED) return report(transfer);
   return transfer.layers >= want ? SKV_OK : SKV_IN_PROGRESS;
+}
+
+void Request::set(std::int32_t key, std::int64_t value) {
+  ApiLock lock(*core_);
+  Transfer& transfer = *transfer_;
+  if (key != SKV_REQUEST_EARLY_LAYERS) {
+    fail(SKV_E_KEY, "request option %d, want %d (EARLY_LAYERS)", key, SKV_REQUEST_EARLY_LAYERS);
+  }
+  if (value != 0 && value != 1) fail(SKV_E_RANGE, "EARLY_LAYERS %lld, want 0 or 1", static_cast<long long>(value));
+  if (transfer.sending) fail(SKV_E_STATE, "layers are read by the receiver, this request sends");
+  if (transfer.state != SKV_REQUEST_PENDING && transfer.state != SKV_REQUEST_OFFERED) {
+    fail(SKV_E_STATE, "EARLY_LAYERS is set before the offer is accepted");
+  }
+  transfer.early = value != 0;
+}
+
+void Request::extend(std::uint32_t ready) {
+  ApiLock lock(*core_);
+  const auto peer = transfer_->peer.lock();
+  if (!peer || transfer_->state == SKV_REQUEST_ENDED) return;
+  peer->session.extend(transfer_->id, ready);
+  core_->process(*peer);
+}
+
+void Request::abandon(std::string_view why) {
+  ApiLock lock(*core_);
+  const auto peer = transfer_->peer.lock();
+  if (!peer || transfer_->state == SKV_REQUEST_ENDED) return;
+  peer->session.cancel(transfer_->id, SKV_E_CANCELLED, why);
+  core_->process(*peer);
+}
+
+Arrival Request::arrival() const {
+  ApiLock lock(*core_);
+  const Transfer& transfer = *transfer_;
+  if (transfer.state != SKV_REQUEST_ENDED) return {transfer.layers, false, 0};
+  report(transfer);
+  return {transfer.entries, true, transfer.ended_at - transfer.accepted_at};
 }
 
 void Request::stream_wait(std::int32_t, void*) {
@@ -257,11 +294,24 @@ Received Request::take() {
   ApiLock lock(*core_);
   Transfer& transfer = *transfer_;
   if (transfer.sending) fail(SKV_E_STATE, "this request sends");
-  if (transfer.state != SKV_REQUEST_ENDED) fail(SKV_E_STATE, "the request has not ended");
-  if (transfer.status != SKV_OK) fail(SKV_E_STATE, "the request has ended in %s", status_name(transfer.status));
+  const bool ended = transfer.state == SKV_REQUEST_ENDED;
+  if (!ended && !(transfer.early && transfer.state == SKV_REQUEST_MOVING)) {
+    fail(SKV_E_STATE, "the request has not ended%s",
+         transfer.state == SKV_REQUEST_MOVING ? "; EARLY_LAYERS was not set" : "");
+  }
+  if (ended && transfer.status != SKV_OK) {
+    fail(SKV_E_STATE, "the request has ended in %s", status_name(transfer.status));
+  }
   if (transfer.taken) fail(SKV_E_STATE, "the payload was already taken");
+  if (!ended && transfer.layers == 0) fail(SKV_E_STATE, "the payload's header has not arrived yet: wait for a layer");
   transfer.taken = true;
-  return {transfer.destination, std::move(transfer.owner), transfer.ended_at - transfer.accepted_at, transfer.plane};
+  // Until it has ended the transfer writes into the memory, and shares it.
+  return {transfer.destination,
+          ended ? std::move(transfer.owner) : transfer.owner,
+          ended ? transfer.ended_at - transfer.accepted_at : 0,
+          transfer.plane,
+          transfer.offer->layer_bytes,
+          ended};
 }
 
 void Request::give_back(Received received) {

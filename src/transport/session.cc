@@ -193,7 +193,7 @@ void Session::stage_data() {
       stage(FrameType::kCommit, id, encode(sending.commit()));
     } else {
       take_turn(id, sending);
-      if (sending.credit_left() == 0) credit_stalls_++;
+      if (sending.stalled_by_credit()) credit_stalls_++;
     }
   }
 }
@@ -326,7 +326,8 @@ bool Session::next_event(Event& event) {
 
 // ------------------------------------------------------------------------------------------------------ commands
 
-std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline) {
+std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline,
+                             std::uint32_t ready) {
   if (state_ != State::kOpen || peer_goaway_ || draining_) {
     fail(SKV_E_CLOSED, "the connection is closed or an end of it is leaving");
   }
@@ -351,11 +352,18 @@ std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std:
   }
   const std::uint64_t id = next_id_;
   std::vector<std::byte> body = encode(offer);
-  auto sending = std::make_unique<Sending>(bytes, std::move(offer.layer_bytes), deadline);
+  auto sending = std::make_unique<Sending>(bytes, std::move(offer.layer_bytes), ready, deadline);
   stage(FrameType::kOffer, id, std::move(body));
   sending_.emplace(id, std::move(sending));
   next_id_ += 2;
   return id;
+}
+
+void Session::extend(std::uint64_t id, std::uint32_t ready) {
+  const auto it = sending_.find(id);
+  if (it == sending_.end()) return;
+  it->second->ready = std::max(it->second->ready, std::min(ready, it->second->entries()));
+  take_turn(id, *it->second);
 }
 
 void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline) {

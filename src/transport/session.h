@@ -95,7 +95,10 @@ class Session {
   bool next_event(Event& event);
 
   // Commands. All throw Error; only when open.
-  std::uint64_t offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline);
+  // ready: so many leading entries of the payload hold their bytes; the others are sent once extend() said so.
+  std::uint64_t offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline,
+                      std::uint32_t ready = kMaxEntries);
+  void extend(std::uint64_t id, std::uint32_t ready);  // nothing if the transfer has ended
   void accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline);
   // status: REJECTED (the caller said no) or UNAVAILABLE (this end is leaving).
   void reject(std::uint64_t id, std::string_view reason, skv_status status = SKV_E_REJECTED);

@@ -23,8 +23,12 @@ bool LayerCursor::pass(std::uint64_t bytes) noexcept {
   return true;
 }
 
-Sending::Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> layer_bytes, std::uint64_t until)
-    : deadline(until), bytes_(bytes), cursor_(std::move(layer_bytes)) {}
+Sending::Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> layer_bytes, std::uint32_t first,
+                 std::uint64_t until)
+    : deadline(until),
+      ready(std::min<std::uint64_t>(first, layer_bytes.size())),
+      bytes_(bytes),
+      cursor_(std::move(layer_bytes)) {}
 
 Sending::Frame Sending::next_frame(std::uint32_t most) noexcept {
   Frame frame;

@@ -41,7 +41,9 @@ class Sending {
  public:
   enum class State { kOffered, kMoving, kCommitted };
 
-  Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> layer_bytes, std::uint64_t deadline);
+  // ready: so many leading entries hold their bytes already.
+  Sending(std::span<const std::byte> bytes, std::vector<std::uint64_t> layer_bytes, std::uint32_t ready,
+          std::uint64_t deadline);
   Sending(const Sending&) = delete;  // the digester points into it
   Sending& operator=(const Sending&) = delete;
 
@@ -55,10 +57,14 @@ class Sending {
   Accept terms() const noexcept { return {bytes_.size(), cursor_.entries()}; }
   // Bytes that may be framed now: granted and not framed yet.
   std::uint64_t credit_left() const noexcept { return granted - framed_; }
-  bool may_frame() const noexcept { return !all_framed() && credit_left() > 0; }
+  bool may_frame() const noexcept { return cursor_.layer() < ready && credit_left() > 0; }
+  // What there is to frame waits for credit, not for its bytes.
+  bool stalled_by_credit() const noexcept { return cursor_.layer() < ready && credit_left() == 0; }
+  std::uint32_t entries() const noexcept { return cursor_.entries(); }
 
   State state = State::kOffered;
   std::uint64_t deadline;
+  std::uint32_t ready;        // leading entries whose bytes are there and do not change any more
   std::uint64_t granted = 0;  // by the receiver, cumulative
   bool waiting_turn = false;  // in the session's list of turns
   std::uint64_t moved = 0;    // payload bytes handed to the link

@@ -324,6 +324,79 @@ TEST_P(Conformance, DrainingLetsTheRunningTransferEndAndTakesNoOther) {
   EXPECT_NE(status_of([&] { late.connect(uri_.c_str(), deadline_ms(200)); }), SKV_OK);
 }
 
+TEST_P(Conformance, LayersArriveWhileOthersAreStillBeingMade) {
+  constexpr std::size_t kLayers = 5, kSize = 900'001;
+  const std::vector<std::byte> content = make_bytes(kSize, 3);
+  std::vector<std::byte> made(kSize);
+  Parcel parcel;
+  parcel.bytes = made;
+  parcel.layer_bytes = make_layers(kSize, kLayers);
+  parcel.ready = 1;
+  std::memcpy(made.data(), content.data(), parcel.layer_bytes[0]);
+  const auto receive = at_b_->recv_offer(deadline_ms(kSoon));
+  const auto send = at_a_->send(5, parcel, deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_EQ(status_of([&] { receive->set(SKV_REQUEST_EARLY_LAYERS, 2); }), SKV_E_RANGE);
+  EXPECT_EQ(status_of([&] { receive->set(SKV_REQUEST_KEY, 1); }), SKV_E_KEY);
+  EXPECT_EQ(status_of([&] { send->set(SKV_REQUEST_EARLY_LAYERS, 1); }), SKV_E_STATE);
+  receive->set(SKV_REQUEST_EARLY_LAYERS, 1);
+  receive->accept(nullptr, 0, deadline_ms(kSoon));
+  EXPECT_EQ(status_of([&] { receive->set(SKV_REQUEST_EARLY_LAYERS, 0); }), SKV_E_STATE);
+  EXPECT_EQ(receive->wait_layer(0, deadline_ms(20)), SKV_IN_PROGRESS) << "it was not made yet";
+  Received early;
+  std::size_t begin = parcel.layer_bytes[0];
+  for (std::size_t layer = 0; layer < kLayers; layer++) {
+    std::memcpy(made.data() + begin, content.data() + begin, parcel.layer_bytes[layer + 1]);
+    send->extend(static_cast<std::uint32_t>(layer) + 2);
+    ASSERT_EQ(receive->wait_layer(static_cast<std::int32_t>(layer), deadline_ms(kSoon)), SKV_OK);
+    if (layer == 0) early = receive->take();
+    EXPECT_TRUE(equal(std::span(early.bytes).subspan(begin, parcel.layer_bytes[layer + 1]),
+                      std::span(content).subspan(begin, parcel.layer_bytes[layer + 1])));
+    if (layer + 1 < kLayers) {
+      EXPECT_FALSE(early.ended);
+      EXPECT_FALSE(receive->arrival().ended);
+    }
+    begin += parcel.layer_bytes[layer + 1];
+  }
+  ASSERT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  ASSERT_EQ(send->wait(deadline_ms(kSoon)), SKV_OK);
+  EXPECT_TRUE(receive->arrival().ended);
+  EXPECT_TRUE(equal(early.bytes, content));
+  EXPECT_EQ(status_of([&] { receive->take(); }), SKV_E_STATE) << "once";
+}
+
+TEST_P(Conformance, WhatAFailedTransferBroughtEarlyStaysReadableMemoryButIsRefused) {
+  std::vector<std::byte> made = make_bytes(300'000, 3);
+  Parcel parcel;
+  parcel.bytes = made;
+  parcel.layer_bytes = make_layers(made.size(), 3);
+  parcel.ready = 2;
+  const auto receive = at_b_->recv_offer(deadline_ms(kSoon));
+  const auto send = at_a_->send(5, parcel, deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  receive->set(SKV_REQUEST_EARLY_LAYERS, 1);
+  receive->accept(nullptr, 0, deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait_layer(0, deadline_ms(kSoon)), SKV_OK);
+  const Received early = receive->take();
+  send->abandon("the engine failed");
+  EXPECT_EQ(status_of([&] { send->test(); }), SKV_E_CANCELLED);
+  EXPECT_EQ(status_of([&] { receive->wait_layer(2, deadline_ms(kSoon)); }), SKV_E_CANCELLED);
+  EXPECT_EQ(status_of([&] { receive->arrival(); }), SKV_E_CANCELLED);
+  const std::size_t first = parcel.layer_bytes[0] + parcel.layer_bytes[1];
+  EXPECT_TRUE(equal(std::span(early.bytes).first(first), std::span(made).first(first)));
+}
+
+TEST_P(Conformance, WithoutEarlyLayersNothingIsHandedOutBeforeTheEnd) {
+  Parcel parcel = make_parcel(300'000, 3, 1);
+  parcel.ready = 2;
+  const auto receive = at_b_->recv_offer(deadline_ms(kSoon));
+  const auto send = at_a_->send(5, parcel, deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait(deadline_ms(kSoon)), SKV_OK);
+  receive->accept(nullptr, 0, deadline_ms(kSoon));
+  ASSERT_EQ(receive->wait_layer(0, deadline_ms(kSoon)), SKV_OK);
+  EXPECT_EQ(status_of([&] { receive->take(); }), SKV_E_STATE);
+}
+
 TEST_P(Conformance, OtherModelsAreRefused) {
   Endpoint other;
   std::array<std::uint8_t, 32> model{1};

@@ -268,6 +268,7 @@ class RequestKey(IntEnum):
     MOVED = 5
     LAYERS_READY = 6
     WIRE_NS = 7
+    EARLY_LAYERS = 8
 
 
 PREFIXES: Final[dict[type[IntEnum | IntFlag], str]] = {

@@ -246,6 +246,16 @@ class Conn(Handle):
             library().call("skv_send", conn, key, source, library().deadline(timeout), byref(handle))
         return Request(handle, self, [payload._buffer])
 
+    def send_layers(self, key: int, payload: Payload, timeout: float = DEFAULT_TIMEOUT) -> Request:
+        """`send` for a payload under construction (`Payload.create`): each layer leaves once `Engine.encode_layer` made it.
+
+        Keep the payload until its last layer is encoded: closing it before cancels the request.
+        """
+        handle = REQUEST()
+        with self._use() as conn, payload._use() as source:
+            library().call("skv_send_layers", conn, key, source, library().deadline(timeout), byref(handle))
+        return Request(handle, self, [payload._buffer])
+
     def recv_offer(self, timeout: float = DEFAULT_TIMEOUT) -> Request:
         """Starts waiting for the peer's next offer. `Request.wait`, look at it, then accept or reject it."""
         handle = REQUEST()
@@ -325,12 +335,16 @@ class Request(Handle):
             library().call("skv_request_identity", request, fingerprint, request_id)
         return bytes(fingerprint), bytes(request_id)
 
-    def accept(self, out: object | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def accept(
+        self, out: object | None = None, timeout: float = DEFAULT_TIMEOUT, *, early_layers: bool = False
+    ) -> None:
         """Takes the offer.
 
         Args:
             out: writable, 16-byte aligned memory of at least `nbytes` bytes, not touched by the caller until the request
                 ends, and kept alive. By default the library allocates.
+            early_layers: `payload` may be called once `wait_layer(0)` said so, and each layer decoded once `wait_layer`
+                said that it arrived. If the transfer fails later, what was decoded is the caller's to discard.
 
         Raises:
             StateError: no offer. ResourceError: ``out`` is too small, or no memory. ArgumentError: alignment.
@@ -340,6 +354,8 @@ class Request(Handle):
             pointer, size = (None, 0) if memory is None else (c_void_p(memory.pointer), memory.nbytes)
             if memory is not None:
                 self._keep.append(memory)
+            if early_layers:
+                library().call("skv_request_set", request, RequestKey.EARLY_LAYERS, 1)
             library().call("skv_offer_accept", request, pointer, size, library().deadline(timeout))
 
     def reject(self, reason: str) -> None:
@@ -391,8 +407,11 @@ class Request(Handle):
     def payload(self) -> Payload:
         """The received payload of a request that ended well, opened and validated. Once.
 
+        With ``early_layers`` also while it moves: layers that have not arrived raise `StateError`, and everything raises
+        the request's status if that fails.
+
         Raises:
-            StateError: not ended, or taken already; and those of `Payload.open`.
+            StateError: not ended (or no layer arrived), or taken already; and those of `Payload.open`.
         """
         handle = PAYLOAD()
         with self._use() as request:
