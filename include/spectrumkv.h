@@ -163,6 +163,7 @@ typedef int32_t skv_status;
 #define SKV_E_PROTOCOL (-124) /* the peer broke the protocol, or is no spectrumkv */
 #define SKV_E_POISONED (-125) /* a device operation could not be ended; its buffers are lost on purpose */
 #define SKV_E_ADDRESS (-126)  /* a URI that cannot be parsed, bound or reached */
+#define SKV_E_AUTH (-127)     /* the peer is not who it must be, or says so of this end; or unusable keys or certificates */
 /* -130 */
 #define SKV_E_INTERNAL (-130) /* a defect of this library: please report it */
 
@@ -218,6 +219,12 @@ SKV_API const char* skv_status_name(skv_status status);
 #define SKV_PLANE_NONE 0
 #define SKV_PLANE_INPROC 1
 #define SKV_PLANE_INLINE 2 /* data frames on the TCP or Unix stream */
+
+/* How the ends of a conn prove who they are. */
+#define SKV_SECURITY_NONE 0    /* not at all; on Unix sockets the kernel vouches for the peer's user */
+#define SKV_SECURITY_PSK 1     /* HMAC-SHA256 of the handshake with a shared key; bytes travel in the clear */
+#define SKV_SECURITY_TLS 2     /* TLS 1.3, certificates of one authority at both ends */
+#define SKV_SECURITY_TLS_PSK 3 /* TLS 1.3, a shared key at both ends */
 
 #define SKV_FINGERPRINT_BYTES 32
 #define SKV_REQUEST_ID_BYTES 16
@@ -610,10 +617,13 @@ SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
 #define SKV_ENDPOINT_HANDSHAKE_MS 4       /* default 5000 */
 #define SKV_ENDPOINT_HEARTBEAT_MS 5       /* PING interval; a peer silent for three of them is lost; default 1000 */
 #define SKV_ENDPOINT_CHUNK 6              /* bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB */
-#define SKV_ENDPOINT_ALLOW_OPEN_TCP 7     /* 1: permit listening on a non-loopback address although this version has no
-                                             authentication; default 0 */
+#define SKV_ENDPOINT_ALLOW_OPEN_TCP 7     /* 1: permit listening on a non-loopback address although no security is set;
+                                             default 0 */
 #define SKV_ENDPOINT_TRANSFER_CREDIT 8 /* bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB */
 #define SKV_ENDPOINT_CREDIT 9 /* the same for all transfers to this endpoint together, from 1 MiB; default 256 MiB */
+#define SKV_ENDPOINT_PEER_UID 10        /* user id that Unix peers may have besides this process's own and root; -1 (default): none */
+#define SKV_ENDPOINT_MAX_HANDSHAKES 11  /* peers that came and are not through their handshake yet, 1..65536; default 128 */
+#define SKV_ENDPOINT_HANDSHAKE_RATE 12  /* peers a second that may begin a handshake, 1..1000000; default 1000 */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
@@ -621,12 +631,25 @@ SKV_API skv_status skv_endpoint_set(skv_endpoint* endpoint, int32_t key, int64_t
 /* The model this end serves (fingerprint[32], copied). Two ends whose fingerprints differ refuse each other in the
  * handshake with SKV_E_MODEL; all zero (default) matches only all zero. Errors: NULL, STATE. Since 0.1. */
 SKV_API skv_status skv_endpoint_set_model(skv_endpoint* endpoint, const uint8_t* fingerprint, skv_error* err);
+/* A shared key for every TCP and Unix conn of this endpoint (not inproc): bytes 16..1024, random, copied, wiped at the end.
+ * security SKV_SECURITY_PSK: both ends prove the key over fresh nonces, nothing is encrypted. SKV_SECURITY_TLS_PSK: TCP
+ * conns are TLS 1.3 with this key; Unix ones prove it as with PSK. Ends of different security refuse each other with AUTH.
+ * Errors: NULL, RANGE, STATE. Since 0.1. */
+SKV_API skv_status skv_endpoint_set_psk(skv_endpoint* endpoint, int32_t security, const uint8_t* key, size_t bytes,
+                                        skv_error* err);
+/* Certificates for the TCP conns of this endpoint, as PEM files that are read now: this end's chain and key, and the
+ * authority that must have signed the peer's. peer_name: the name or address the peer's certificate must be for; NULL: when
+ * connecting the host of the URI, when accepting any certificate of the authority. Both ends need one.
+ * Errors: NULL, STATE, AUTH (names the file that cannot be used). Since 0.1. */
+SKV_API skv_status skv_endpoint_set_tls(skv_endpoint* endpoint, const char* certificate, const char* key,
+                                        const char* authority, const char* peer_name, skv_error* err);
 /* Starts listening. The URI with the real port is written to bound[capacity] when bound is not NULL.
- * Errors: ADDRESS, PERMITTED (non-loopback TCP, see ALLOW_OPEN_TCP), TOO_SMALL, IO. Since 0.1. */
+ * Errors: ADDRESS, PERMITTED (non-loopback TCP without security, see ALLOW_OPEN_TCP), TOO_SMALL, IO. Since 0.1. */
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err);
 /* Waits for the next peer that finished its handshake. Errors: TIMED_OUT, CLOSED, STATE (not listening). Since 0.1. */
 SKV_API skv_status skv_accept(skv_endpoint* endpoint, uint64_t deadline, skv_conn** out, skv_error* err);
-/* Connects and shakes hands. Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, NO_RESOURCE. Since 0.1. */
+/* Connects and shakes hands.
+ * Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, AUTH, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_connect(skv_endpoint* endpoint, const char* uri, uint64_t deadline, skv_conn** out,
                                skv_error* err);
 /* A file descriptor that becomes readable when skv_endpoint_progress has work (PROGRESS_THREAD 0 only), or when
@@ -656,6 +679,8 @@ typedef struct skv_endpoint_stats {
   uint64_t bytes_received;
   uint64_t protocol_errors;
   uint64_t checksum_errors;
+  uint64_t auth_errors;        /* peers that were not who they must be, or took us for that */
+  uint64_t handshakes_refused; /* of the failed ones: too many at once or a second */
 } skv_endpoint_stats;
 SKV_API skv_status skv_endpoint_get_stats(skv_endpoint* endpoint, skv_endpoint_stats* out, skv_error* err);
 /* Closes every conn; live requests end in CANCELLED. Handles of conns and requests stay valid until destroyed. */
@@ -665,6 +690,7 @@ SKV_API void skv_endpoint_destroy(skv_endpoint* endpoint);
 #define SKV_CONN_PLANE 1      /* SKV_PLANE_* */
 #define SKV_CONN_OPEN 2       /* 1 while usable */
 #define SKV_CONN_PEER_VERSION 3
+#define SKV_CONN_SECURITY 4 /* SKV_SECURITY_* */
 SKV_API skv_status skv_conn_get(const skv_conn* conn, int32_t key, int64_t* out, skv_error* err);
 /* Says goodbye and closes; live requests of this conn end in CANCELLED here and PEER_LOST or CANCELLED there. */
 SKV_API void skv_conn_destroy(skv_conn* conn);

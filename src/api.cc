@@ -606,6 +606,14 @@ SKV_API skv_status skv_endpoint_set(skv_endpoint* endpoint, int32_t key, int64_t
 SKV_API skv_status skv_endpoint_set_model(skv_endpoint* endpoint, const uint8_t* fingerprint, skv_error* err) {
   return guarded(err, [&] { ENDPOINT(endpoint).set_model(fingerprint); });
 }
+SKV_API skv_status skv_endpoint_set_psk(skv_endpoint* endpoint, int32_t security, const uint8_t* key, size_t bytes,
+                                        skv_error* err) {
+  return guarded(err, [&] { ENDPOINT(endpoint).set_psk(security, key, bytes); });
+}
+SKV_API skv_status skv_endpoint_set_tls(skv_endpoint* endpoint, const char* certificate, const char* key,
+                                        const char* authority, const char* peer_name, skv_error* err) {
+  return guarded(err, [&] { ENDPOINT(endpoint).set_tls(certificate, key, authority, peer_name); });
+}
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err) {
   return guarded(err, [&] { ENDPOINT(endpoint).listen(need(uri, "uri"), bound, capacity); });
 }

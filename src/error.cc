@@ -83,6 +83,7 @@ const char* status_name(skv_status status) noexcept {
     SKV_NAME(SKV_E_PROTOCOL);
     SKV_NAME(SKV_E_POISONED);
     SKV_NAME(SKV_E_ADDRESS);
+    SKV_NAME(SKV_E_AUTH);
     SKV_NAME(SKV_E_INTERNAL);
 #undef SKV_NAME
     default:

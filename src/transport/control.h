@@ -21,6 +21,9 @@ inline constexpr std::uint32_t kMaxEntries = 4097;  // the payload's header and 
 inline constexpr std::uint16_t kProtocolMin = 1;
 inline constexpr std::uint16_t kProtocolMax = 1;
 
+inline constexpr std::uint32_t kAuthNone = 0;
+inline constexpr std::uint32_t kAuthPsk = 1;
+
 // Both ends send one; nothing is allocated for a peer before its HELLO was read.
 struct Hello {
   std::uint16_t protocol_min = kProtocolMin;
@@ -34,7 +37,7 @@ struct Hello {
   std::uint32_t max_transfers = 0;  // open offers and transfers it takes at once
   std::array<std::uint8_t, 16> nonce{};
   std::uint64_t epoch = 0;         // accepting side: names the connection, never 0; connecting side: 0
-  std::uint32_t auth = 0;          // bit set of authentication methods; 0 (none) in this cut
+  std::uint32_t auth = 0;          // kAuthNone, or kAuthPsk: AUTH frames follow
   std::uint32_t heartbeat_ms = 0;  // the sender of this HELLO wants to hear something that often; 0: it does not say
 };
 std::vector<std::byte> encode(const Hello& hello);

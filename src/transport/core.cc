@@ -15,7 +15,6 @@ namespace skv::transport {
 namespace {
 
 constexpr std::uint64_t kLingerNs = 250'000'000;  // for last frames to leave
-constexpr std::size_t kMaxPendingHandshakes = 128;
 
 template <typename T>
 void fill_random(T& out) {
@@ -218,19 +217,38 @@ std::size_t Core::open_conns() const {
 
 // ----------------------------------------------------------------------------------------------------------- peers
 
-std::shared_ptr<Peer> Core::make_peer(bool connecting, std::int32_t plane, std::uint64_t handshake_deadline) {
-  if (closing) return nullptr;
-  const auto pending = std::count_if(peers_.begin(), peers_.end(), [](const auto& p) { return !p->opened; });
-  const bool full = peers_.size() >= options.max_conns;
-  if (!connecting && (static_cast<std::size_t>(pending) >= kMaxPendingHandshakes ||
-                      peers_.size() >= options.max_conns + kMaxPendingHandshakes)) {
-    stats.handshakes_failed++;
-    return nullptr;
+bool Core::admit() {
+  // A bucket that holds one second's worth.
+  const std::uint64_t now = now_ns(), rate = options.handshake_rate;
+  const std::uint64_t since = std::min<std::uint64_t>(now - admitted_at_, 1'000'000'000);
+  const std::uint64_t more = since * rate / 1'000'000'000;
+  if (more > 0) {
+    admissions_ = std::min(rate, admissions_ + more);
+    admitted_at_ = now;
   }
+  const auto pending = std::count_if(peers_.begin(), peers_.end(), [](const auto& p) { return !p->opened; });
+  if (admissions_ > 0 && static_cast<std::size_t>(pending) < options.max_handshakes) {
+    admissions_--;
+    return true;
+  }
+  stats.handshakes_failed++;
+  stats.handshakes_refused++;
+  return false;
+}
+
+std::shared_ptr<Peer> Core::make_peer(bool connecting, Carrier carrier, std::uint64_t handshake_deadline) {
+  if (closing) return nullptr;
+  const bool full = peers_.size() >= options.max_conns;
+  if (!connecting && (peers_.size() >= options.max_conns + options.max_handshakes || !admit())) return nullptr;
   if (connecting && full) return nullptr;
   SessionConfig config;
   config.connecting = connecting;
-  config.plane = plane;
+  config.plane = carrier == Carrier::kInproc ? SKV_PLANE_INPROC : SKV_PLANE_INLINE;
+  // Within one process there is nobody to keep out. TLS proves the key by itself.
+  std::int32_t security = carrier == Carrier::kInproc ? SKV_SECURITY_NONE : options.security;
+  if (carrier == Carrier::kUnix && security == SKV_SECURITY_TLS) security = SKV_SECURITY_NONE;
+  if (carrier == Carrier::kUnix && security == SKV_SECURITY_TLS_PSK) security = SKV_SECURITY_PSK;
+  if (security == SKV_SECURITY_PSK) config.psk = options.psk;
   config.fingerprint = options.fingerprint;
   fill_random(config.nonce);
   fill_random(config.epoch);
@@ -243,6 +261,7 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, std::int32_t plane, std::
   config.transfer_credit = options.transfer_credit;
   config.credit = credit_;
   auto peer = std::make_shared<Peer>(*this, config, now);
+  peer->security = security;
   peers_.insert(peer);
   if (full) peer->session.refuse(SKV_E_NO_RESOURCE, "the endpoint has as many connections as it takes");
   return peer;
@@ -353,6 +372,7 @@ void Core::on_closed(Peer& peer, Event& event, std::uint64_t now) {
   peer.end_message = std::move(event.message);
   if (!peer.opened && event.status != SKV_E_CLOSED) stats.handshakes_failed++;
   if (event.status == SKV_E_PROTOCOL) stats.protocol_errors++;
+  if (event.status == SKV_E_AUTH) stats.auth_errors++;
   const skv_status status = event.status == SKV_E_CLOSED ? SKV_E_CANCELLED : event.status;
   for (const auto& transfer : std::exchange(peer.waiting, {})) end(transfer, status, peer.end_message, now);
   peer.offers.clear();

@@ -27,6 +27,7 @@
 #include "transport/link.h"
 #include "transport/ready_set.h"
 #include "transport/session.h"
+#include "transport/tls.h"
 
 namespace skv::transport {
 
@@ -82,6 +83,7 @@ struct Peer : std::enable_shared_from_this<Peer> {
   Session session;
   std::int32_t plane;
   bool connecting;
+  std::int32_t security = SKV_SECURITY_NONE;
   bool opened = false;
   bool link_gone = false;
   std::unique_ptr<Link> link;
@@ -105,6 +107,12 @@ struct Options {
   std::uint64_t transfer_credit = std::uint64_t{32} << 20;
   std::uint64_t endpoint_credit = std::uint64_t{256} << 20;
   bool allow_open_tcp = false;
+  std::int64_t peer_uid = -1;  // Unix peers may have it besides our own and root
+  std::size_t max_handshakes = 128;
+  std::uint64_t handshake_rate = 1000;  // a second
+  std::int32_t security = SKV_SECURITY_NONE;
+  std::shared_ptr<const SecretKey> psk;
+  std::shared_ptr<const TlsIdentity> tls;
   std::array<std::uint8_t, 32> fingerprint{};
 };
 
@@ -141,7 +149,9 @@ class Core : public std::enable_shared_from_this<Core> {
   // ---- for links and listeners (the lock is held)
   asio::io_context& io() noexcept { return io_; }
   // A connection of ours or, connecting false, of a listener's. Null: refused, a cap is reached.
-  std::shared_ptr<Peer> make_peer(bool connecting, std::int32_t plane, std::uint64_t handshake_deadline);
+  std::shared_ptr<Peer> make_peer(bool connecting, Carrier carrier, std::uint64_t handshake_deadline);
+  // Whether one more peer may begin a handshake now; counts it. A listener closes the socket of one that may not.
+  bool admit();
   // After anything that touched the session: events, output, timer.
   void process(Peer& peer);
   void link_gone(Peer& peer);
@@ -174,6 +184,8 @@ class Core : public std::enable_shared_from_this<Core> {
   std::condition_variable_any changed_;
   std::shared_ptr<CreditPool> credit_;
   bool sharing_credit_ = false;   // share_credit() is posted
+  std::uint64_t admissions_ = 0;  // handshakes that may begin now, and since when
+  std::uint64_t admitted_at_ = 0;
   bool driving_ = false;          // a caller is inside run_once
   std::uint64_t progressed_ = 0;  // counts what a caller of progress() wants to know about
   std::set<std::shared_ptr<Peer>> peers_;

@@ -60,8 +60,17 @@ void Endpoint::set(std::int32_t key, std::int64_t value) {
     case SKV_ENDPOINT_CREDIT:
       options.endpoint_credit = ranged("CREDIT", value, 1 << 20, std::int64_t{1} << 46);
       return;
+    case SKV_ENDPOINT_PEER_UID:
+      options.peer_uid = static_cast<std::int64_t>(ranged("PEER_UID", value, -1, 0xfffffffe));
+      return;
+    case SKV_ENDPOINT_MAX_HANDSHAKES:
+      options.max_handshakes = ranged("MAX_HANDSHAKES", value, 1, 65536);
+      return;
+    case SKV_ENDPOINT_HANDSHAKE_RATE:
+      options.handshake_rate = ranged("HANDSHAKE_RATE", value, 1, 1'000'000);
+      return;
     default:
-      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_CREDIT);
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_HANDSHAKE_RATE);
   }
 }
 
@@ -70,6 +79,36 @@ void Endpoint::set_model(const std::uint8_t* fingerprint) {
   ApiLock lock(*core_);
   if (core_->started || core_->closing) fail(SKV_E_STATE, "the model is set before the first listen or connect");
   std::memcpy(core_->options.fingerprint.data(), fingerprint, core_->options.fingerprint.size());
+}
+
+void Endpoint::set_psk(std::int32_t security, const std::uint8_t* key, std::size_t bytes) {
+  if (key == nullptr) fail(SKV_E_NULL, "key is NULL");
+  if (security != SKV_SECURITY_PSK && security != SKV_SECURITY_TLS_PSK) {
+    fail(SKV_E_RANGE, "security %d with a key, want PSK (1) or TLS_PSK (3)", security);
+  }
+  if (bytes < kMinKeyBytes || bytes > kMaxKeyBytes) {
+    fail(SKV_E_RANGE, "key of %zu bytes, want %zu..%zu", bytes, kMinKeyBytes, kMaxKeyBytes);
+  }
+  const auto secret = std::make_shared<const SecretKey>(std::span(key, bytes));
+  const auto tls = security == SKV_SECURITY_TLS_PSK ? tls_psk(*secret) : nullptr;
+  set_security(security, secret, tls);
+}
+
+void Endpoint::set_tls(const char* certificate, const char* key, const char* authority, const char* peer_name) {
+  if (certificate == nullptr || key == nullptr || authority == nullptr) {
+    fail(SKV_E_NULL, "certificate, key and authority must all be given");
+  }
+  set_security(SKV_SECURITY_TLS, nullptr,
+               tls_certificates(certificate, key, authority, peer_name == nullptr ? "" : peer_name));
+}
+
+void Endpoint::set_security(std::int32_t security, std::shared_ptr<const SecretKey> psk,
+                            std::shared_ptr<const TlsIdentity> tls) {
+  ApiLock lock(*core_);
+  if (core_->started || core_->closing) fail(SKV_E_STATE, "security is set before the first listen or connect");
+  core_->options.security = security;
+  core_->options.psk = std::move(psk);
+  core_->options.tls = std::move(tls);
 }
 
 void Endpoint::listen(const char* text, char* bound, std::size_t capacity) {
@@ -121,8 +160,10 @@ std::shared_ptr<Conn> Endpoint::connect(const char* text, std::uint64_t deadline
   ApiLock lock(*core_);
   Core& core = *core_;
   core.start(lock.get());
-  const auto plane = uri.scheme == Uri::Scheme::kInproc ? SKV_PLANE_INPROC : SKV_PLANE_INLINE;
-  const auto peer = core.make_peer(true, plane, deadline);
+  const auto carrier = uri.scheme == Uri::Scheme::kInproc ? Carrier::kInproc
+                       : uri.scheme == Uri::Scheme::kUnix ? Carrier::kUnix
+                                                          : Carrier::kTcp;
+  const auto peer = core.make_peer(true, carrier, deadline);
   if (!peer) fail(SKV_E_NO_RESOURCE, "the endpoint has %zu connections, as many as it takes", core.options.max_conns);
   try {
     switch (uri.scheme) {

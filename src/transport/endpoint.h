@@ -29,6 +29,8 @@ class Core;       // what the objects of one endpoint share: lock, progress, que
 struct Peer;      // one connection's session and link (core.h)
 struct Transfer;  // one request's state (core.h)
 class Request;
+class SecretKey;    // auth.h
+class TlsIdentity;  // tls.h
 
 // What is sent. Opaque to the transport. layer_bytes sums to bytes.size(): the payload's header first, then one entry
 // a layer; no entry is 0. keep_alive is dropped when the request has ended; if it is null the caller keeps the bytes.
@@ -119,6 +121,9 @@ class Endpoint {
 
   void set(std::int32_t key, std::int64_t value);                          // skv_endpoint_set. KEY, RANGE, STATE.
   void set_model(const std::uint8_t* fingerprint);                         // skv_endpoint_set_model. NULL, STATE.
+  void set_psk(std::int32_t security, const std::uint8_t* key, std::size_t bytes);  // skv_endpoint_set_psk
+  void set_tls(const char* certificate, const char* key, const char* authority,
+               const char* peer_name);  // skv_endpoint_set_tls
   void listen(const char* uri, char* bound, std::size_t capacity);         // skv_listen; bound may be null
   std::shared_ptr<Conn> accept(std::uint64_t deadline);                    // skv_accept
   std::shared_ptr<Conn> connect(const char* uri, std::uint64_t deadline);  // skv_connect
@@ -131,6 +136,9 @@ class Endpoint {
   void close() noexcept;
 
  private:
+  void set_security(std::int32_t security, std::shared_ptr<const SecretKey> psk,
+                    std::shared_ptr<const TlsIdentity> tls);
+
   std::shared_ptr<Core> core_;
 };
 

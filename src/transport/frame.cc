@@ -81,6 +81,7 @@ Shape shape_of(FrameType type) {
     case FrameType::kError:
       return {kStatusLeast, kStatusMost, false};
     case FrameType::kAuth:
+      return {32, 32, false};
     case FrameType::kReady:
       break;
   }

@@ -18,7 +18,7 @@ inline constexpr std::uint32_t kMinDataBytes = 4 * 1024;  // the smallest DATA l
 
 enum class FrameType : std::uint8_t {
   kHello = 1,
-  kAuth = 2,  // reserved for psk and tls: a protocol error in this cut
+  kAuth = 2,
   kOffer = 3,
   kAccept = 4,
   kReject = 5,

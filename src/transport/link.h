@@ -11,6 +11,9 @@ namespace skv::transport {
 
 struct Peer;
 
+// What is under an endpoint's conn.
+enum class Carrier { kInproc, kUnix, kTcp };
+
 class Link {
  public:
   virtual ~Link() = default;

@@ -213,7 +213,7 @@ class Registry {
     if (it == names_.end()) fail(SKV_E_ADDRESS, "nobody listens on inproc://%s", name.c_str());
     Core* core = it->second;
     core->post([core, channel = std::move(channel)] {
-      const auto peer = core->make_peer(false, SKV_PLANE_INPROC, kNever);
+      const auto peer = core->make_peer(false, Carrier::kInproc, kNever);
       if (!peer) return channel->detach(1);
       attach(*peer, channel, 1);
       core->process(*peer);

@@ -61,8 +61,10 @@ std::int64_t Conn::get(std::int32_t key) const {
       return peer_->session.is_open() && !peer_->session.peer_is_leaving() ? 1 : 0;
     case SKV_CONN_PEER_VERSION:
       return peer_->session.peer().library_version;
+    case SKV_CONN_SECURITY:
+      return peer_->security;
     default:
-      fail(SKV_E_KEY, "conn fact %d, want %d..%d", key, SKV_CONN_PLANE, SKV_CONN_PEER_VERSION);
+      fail(SKV_E_KEY, "conn fact %d, want %d..%d", key, SKV_CONN_PLANE, SKV_CONN_SECURITY);
   }
 }
 

@@ -38,7 +38,22 @@ void Session::stage_hello() {
   hello.epoch = config_.connecting ? 0 : config_.epoch;
   hello.heartbeat_ms = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(config_.heartbeat_ns / 1'000'000, 1, std::numeric_limits<std::uint32_t>::max()));
-  stage(FrameType::kHello, 0, encode(hello));
+  hello.auth = config_.psk ? kAuthPsk : kAuthNone;
+  hellos_[0] = encode(hello);
+  stage(FrameType::kHello, 0, hellos_[0]);
+}
+
+void Session::stage_proof() {
+  const bool connecting = config_.connecting;
+  const Proof proof = prove(*config_.psk, connecting, hellos_[connecting ? 0 : 1], hellos_[connecting ? 1 : 0]);
+  stage(FrameType::kAuth, 0, {proof.begin(), proof.end()});
+}
+
+void Session::opened() {
+  state_ = State::kOpen;
+  Event event;
+  event.kind = Event::Kind::kOpen;
+  push(std::move(event));
 }
 
 // ------------------------------------------------------------------------------------------------------ bytes in
@@ -94,7 +109,7 @@ void Session::end_of_stream(std::uint64_t now) {
   if (state_ == State::kClosed) return;
   if (peer_goaway_) {
     close_with(SKV_E_PEER_LOST, "the peer said goodbye and closed the connection");
-  } else if (state_ == State::kHello) {
+  } else if (state_ != State::kOpen) {
     close_with(SKV_E_PEER_LOST, "the peer closed the connection before the handshake was done");
   } else {
     close_with(SKV_E_PEER_LOST, "the peer closed the connection");
@@ -268,7 +283,7 @@ void Session::tick(std::uint64_t now) {
   // We were not run for a while (stopped, swapped out): the peer's bytes may be waiting, give it one more beat.
   if (now > clock_ && now - clock_ > add_ns(beat, beat)) heard_ = std::max(heard_, now - 2 * beat);
   clock_ = std::max(clock_, now);
-  if (state_ == State::kHello) {
+  if (state_ == State::kHello || state_ == State::kAuth) {
     if (now >= config_.handshake_deadline) close_with(SKV_E_TIMED_OUT, "the handshake was not done in time");
     return;
   }
@@ -305,7 +320,7 @@ std::uint64_t Session::ping_ns() const noexcept {
 }
 
 std::uint64_t Session::next_timeout() const {
-  if (state_ == State::kHello) return config_.handshake_deadline;
+  if (state_ == State::kHello || state_ == State::kAuth) return config_.handshake_deadline;
   if (state_ == State::kClosed) return kNever;
   const std::uint64_t beat = config_.heartbeat_ns;
   std::uint64_t next = add_ns(heard_, 3 * beat);

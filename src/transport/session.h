@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "transport/auth.h"
 #include "transport/clock.h"
 #include "transport/control.h"
 #include "transport/credit.h"
@@ -45,6 +46,7 @@ struct SessionConfig {
   std::uint64_t handshake_deadline = kNever;  // absolute
   std::uint64_t heartbeat_ns = 1'000'000'000;
   std::uint64_t transfer_credit = 32 << 20;  // bytes a sender may have on their way, by transfer
+  std::shared_ptr<const SecretKey> psk;      // null: no AUTH frames
   std::shared_ptr<CreditPool> credit;        // shared by the sessions of an endpoint; null: no bound but the above
 };
 
@@ -125,7 +127,7 @@ class Session {
   std::size_t live_transfers() const noexcept { return sending_.size() + receiving_.size(); }
 
  private:
-  enum class State { kHello, kOpen, kClosed };
+  enum class State { kHello, kAuth, kOpen, kClosed };
   enum class Input { kHeader, kControl, kData, kDiscard };
 
   // A frame on its way out: owned control bytes, or a borrowed piece of a payload.
@@ -144,6 +146,7 @@ class Session {
   void begin_body();
   void dispatch(std::span<const std::byte> body);
   void on_hello(std::span<const std::byte> body);
+  void on_auth(std::span<const std::byte> body);
   void on_offer(std::span<const std::byte> body);
   void on_accept(std::span<const std::byte> body);
   void on_credit(std::span<const std::byte> body);
@@ -170,6 +173,8 @@ class Session {
   void sate(std::uint64_t id);
   std::uint64_t ping_ns() const noexcept;
   void stage_hello();
+  void stage_proof();
+  void opened();
   void release_buffer(std::uint64_t id);
   // Ends a live transfer: event, buffers released. await_peer: the peer's last frame about it is still to come.
   void finish(std::uint64_t id, skv_status status, std::string message, bool await_peer);
@@ -180,6 +185,7 @@ class Session {
   SessionConfig config_;
   State state_ = State::kHello;
   Hello peer_;
+  std::array<std::vector<std::byte>, 2> hellos_;  // ours, the peer's: what AUTH is about
   std::uint64_t epoch_ = 0;
   bool peer_spoke_ = false;  // an intact frame came: worth an ERROR frame
   bool peer_goaway_ = false;

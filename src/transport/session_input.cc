@@ -33,10 +33,15 @@ skv_status connection_status(skv_status status) {
     case SKV_E_NO_RESOURCE:
     case SKV_E_UNAVAILABLE:
     case SKV_E_TIMED_OUT:
+    case SKV_E_AUTH:
       return status;
     default:
       return SKV_E_PROTOCOL;
   }
+}
+
+const char* auth_name(std::uint32_t auth) {
+  return auth == kAuthNone ? "nothing" : auth == kAuthPsk ? "a pre-shared key" : "something unknown";
 }
 
 std::string from_peer(const Verdict& verdict) {
@@ -86,6 +91,10 @@ void Session::begin_body() {
     if (in_.epoch != 0) fail(SKV_E_PROTOCOL, "%s with epoch %llu, want 0", frame_name(in_.type), ull(in_.epoch));
   } else {
     if (in_.type == FrameType::kHello) fail(SKV_E_PROTOCOL, "a second HELLO");
+    const bool proves = in_.type == FrameType::kAuth;
+    if (state_ == State::kAuth ? !proves && in_.type != FrameType::kError : proves) {
+      fail(SKV_E_PROTOCOL, proves ? "AUTH out of turn" : "%s before AUTH", frame_name(in_.type));
+    }
     // An ERROR may have been sent before the peer knew the epoch.
     const bool early = in_.type == FrameType::kError && in_.epoch == 0;
     if (in_.epoch != epoch_ && !early) {
@@ -109,6 +118,8 @@ void Session::dispatch(std::span<const std::byte> body) {
   switch (in_.type) {
     case FrameType::kHello:
       return on_hello(body);
+    case FrameType::kAuth:
+      return on_auth(body);
     case FrameType::kOffer:
       return on_offer(body);
     case FrameType::kAccept:
@@ -131,7 +142,6 @@ void Session::dispatch(std::span<const std::byte> body) {
     case FrameType::kError:
       return on_error(body);
     case FrameType::kData:
-    case FrameType::kAuth:
     case FrameType::kReady:
       break;
   }
@@ -153,7 +163,12 @@ void Session::on_hello(std::span<const std::byte> body) {
   if (hello.plane != static_cast<std::uint32_t>(config_.plane)) {
     fail(SKV_E_UNAVAILABLE, "peer moves bytes on plane %u, want %d", hello.plane, config_.plane);
   }
-  if (hello.auth != 0) fail(SKV_E_UNAVAILABLE, "peer wants authentication 0x%x, this version has none", hello.auth);
+  // Before anything that says more about this end. Neither end ever does with less than it was set up for.
+  const std::uint32_t auth = config_.psk ? kAuthPsk : kAuthNone;
+  if (hello.auth != auth) {
+    fail(SKV_E_AUTH, "peer authenticates with %s, want %s", auth_name(hello.auth), auth_name(auth));
+  }
+  if (config_.psk && hello.nonce == config_.nonce) fail(SKV_E_AUTH, "the peer sends this end's own HELLO back");
   if (hello.fingerprint != config_.fingerprint) {
     const auto id = [](const std::array<std::uint8_t, 32>& f) {
       return static_cast<unsigned>(f[0]) << 24 | static_cast<unsigned>(f[1]) << 16 | static_cast<unsigned>(f[2]) << 8 |
@@ -162,12 +177,21 @@ void Session::on_hello(std::span<const std::byte> body) {
     fail(SKV_E_MODEL, "peer serves model %08x..., want %08x...", id(hello.fingerprint), id(config_.fingerprint));
   }
   peer_ = hello;
+  hellos_[1].assign(body.begin(), body.end());
   if (!config_.connecting) stage_hello();
   epoch_ = config_.connecting ? hello.epoch : config_.epoch;
-  state_ = State::kOpen;
-  Event event;
-  event.kind = Event::Kind::kOpen;
-  push(std::move(event));
+  if (!config_.psk) return opened();
+  state_ = State::kAuth;
+  // The connecting end proves first: an accepting one says nothing about its key to whoever comes by.
+  if (config_.connecting) stage_proof();
+}
+
+void Session::on_auth(std::span<const std::byte> body) {
+  const bool connecting = !config_.connecting;  // the end that proves here
+  const Proof want = prove(*config_.psk, connecting, hellos_[connecting ? 1 : 0], hellos_[connecting ? 0 : 1]);
+  if (!same_proof(body, want)) fail(SKV_E_AUTH, "the peer does not prove the same key");
+  if (!config_.connecting) stage_proof();
+  opened();
 }
 
 bool Session::ended_here(std::uint64_t id) const {

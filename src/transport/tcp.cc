@@ -72,7 +72,8 @@ void look_up(const std::shared_ptr<Lookup>& lookup, const std::string& host, std
 template <typename Protocol>
 class StreamListener final : public Listener, public std::enable_shared_from_this<StreamListener<Protocol>> {
  public:
-  StreamListener(Core& core, const typename Protocol::endpoint& at) : core_(core), acceptor_(core.io()), pause_(core.io()) {
+  StreamListener(Core& core, const typename Protocol::endpoint& at)
+      : core_(core), acceptor_(core.io()), pause_(core.io()) {
     std::error_code error;
     acceptor_.open(at.protocol(), error);
     if (error) fail_errno(SKV_E_IO, error.value(), "socket");
@@ -123,14 +124,11 @@ class StreamListener final : public Listener, public std::enable_shared_from_thi
   }
 
  private:
-  // A Unix peer must run as the same user, or as root. That is the plane's authentication in this cut.
   bool may_enter(typename Protocol::socket& socket) {
     if constexpr (std::is_same_v<Protocol, Unix>) {
-      ucred peer{};
-      socklen_t size = sizeof peer;
-      const bool known = ::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-      if (known && (peer.uid == ::geteuid() || peer.uid == 0)) return true;
+      if (is_trusted_user(core_, socket.native_handle())) return true;
       core_.stats.handshakes_failed++;
+      core_.stats.auth_errors++;
       return false;
     } else {
       return true;
@@ -205,8 +203,8 @@ Addresses resolve(const Uri& uri, std::uint64_t deadline) {
 
 std::unique_ptr<Listener> listen_tcp(Core& core, const Uri&, const Addresses& addresses, std::string& bound) {
   const tcp::endpoint& at = addresses.front();
-  if (!at.address().is_loopback() && !core.options.allow_open_tcp) {
-    fail(SKV_E_PERMITTED, "%s is not a loopback address and this version has no authentication; see ALLOW_OPEN_TCP",
+  if (!at.address().is_loopback() && !core.options.allow_open_tcp && core.options.security == SKV_SECURITY_NONE) {
+    fail(SKV_E_PERMITTED, "%s is not a loopback address: set a key or certificates, or ALLOW_OPEN_TCP",
          show(at).c_str());
   }
   auto listener = std::make_shared<StreamListener<tcp>>(core, at);
@@ -225,11 +223,11 @@ std::unique_ptr<Listener> listen_unix(Core& core, const Uri& uri, std::string& b
   return std::make_unique<SharedListener>(std::move(listener));
 }
 
-void connect_tcp(Peer& peer, const Uri&, const Addresses& addresses) {
+void connect_tcp(Peer& peer, const Uri& uri, const Addresses& addresses) {
   std::vector<StreamProtocol::endpoint> list(addresses.begin(), addresses.end());
-  connect_stream(peer, std::move(list));
+  connect_stream(peer, std::move(list), uri.name);
 }
 
-void connect_unix(Peer& peer, const Uri& uri) { connect_stream(peer, {Unix::endpoint(unix_path(uri))}); }
+void connect_unix(Peer& peer, const Uri& uri) { connect_stream(peer, {Unix::endpoint(unix_path(uri))}, ""); }
 
 }  // namespace skv::transport

@@ -152,7 +152,7 @@ TEST(SessionFaults, PeersThatDoNotFitAreToldWhy) {
   refused([](Hello& h) { h.wire_version += 256; }, SKV_E_VERSION);
   refused([](Hello& h) { h.fingerprint[31] = 1; }, SKV_E_MODEL);
   refused([](Hello& h) { h.plane = SKV_PLANE_INPROC; }, SKV_E_UNAVAILABLE);
-  refused([](Hello& h) { h.auth = 1; }, SKV_E_UNAVAILABLE);
+  refused([](Hello& h) { h.auth = 1; }, SKV_E_AUTH);
   refused([](Hello& h) { h.epoch = 1; }, SKV_E_PROTOCOL);
   refused([](Hello& h) { h.protocol_min = 9; }, SKV_E_PROTOCOL);
   refused([](Hello& h) { h.max_data = 0; }, SKV_E_PROTOCOL);

@@ -300,3 +300,36 @@ def test_a_killed_or_stopped_peer_is_noticed(kill: signal.Signals) -> None:
                 assert not conn.is_open
             finally:
                 peer.kill()
+
+
+def test_keys_and_certificates(tmp_path: Path) -> None:
+    key = os.urandom(32)
+    for options, security in (({"psk": key}, skv.Security.PSK), ({"tls_psk": key}, skv.Security.TLS_PSK)):
+        with pair("tcp://127.0.0.1:0", **options) as (a, b):
+            assert a.security is b.security is security
+            sending = a.send(1, some_payload())
+            assert bytes(b.receive(5)) == bytes(some_payload())
+            sending.result(5)
+        with skv.Endpoint(**options) as server, skv.Endpoint(**{name: os.urandom(32) for name in options}) as stranger:
+            bound = server.listen("tcp://127.0.0.1:0")
+            with pytest.raises(skv.TransportError) as caught:
+                stranger.connect(bound, 5)
+            assert caught.value.status == skv.Status.E_AUTH
+    with pytest.raises(skv.ArgumentError, match="16..1024"):
+        skv.Endpoint(psk=b"short")
+    missing = tmp_path / "none.pem"
+    with pytest.raises(skv.TransportError, match=r"none\.pem"):
+        skv.Endpoint(tls=skv.Certificates(missing, missing, missing))
+
+
+def test_draining_ends_what_is_under_way() -> None:
+    with pair("tcp://127.0.0.1:0") as (a, b):
+        sending = a.send(1, some_payload())
+        offer = b.recv_offer()
+        offer.result(5)
+        assert not b.endpoint.drain(0.05)
+        offer.accept()
+        assert b.endpoint.drain(5)
+        sending.result(5)
+        with pytest.raises(skv.StateError):
+            a.send(2, some_payload())

@@ -47,6 +47,7 @@ from spectrumkv.constants import (
     RequestKey,
     RequestState,
     Scored,
+    Security,
     Status,
     Target,
     Tier,
@@ -75,7 +76,7 @@ from spectrumkv.errors import (
 from spectrumkv.payload import Payload, Receipt, Segment, aligned_bytearray
 from spectrumkv.plan import STRATEGIES, Plan, Scores
 from spectrumkv.profile import NeedleProbe, ProbeResult, Profile
-from spectrumkv.transport import DEFAULT_TIMEOUT, Conn, Endpoint, EndpointStats, Request
+from spectrumkv.transport import DEFAULT_TIMEOUT, Certificates, Conn, Endpoint, EndpointStats, Request
 
 __version__ = f"{VERSION_MAJOR}.{VERSION_MINOR}.{VERSION_PATCH}"
 
@@ -91,6 +92,7 @@ __all__ = [
     "Buffer",
     "Cache",
     "CacheKey",
+    "Certificates",
     "ChecksumError",
     "Code",
     "Conn",
@@ -126,6 +128,7 @@ __all__ = [
     "ResourceError",
     "Scored",
     "Scores",
+    "Security",
     "Segment",
     "SpectrumKVError",
     "StateError",

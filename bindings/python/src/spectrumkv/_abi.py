@@ -128,6 +128,8 @@ class skv_endpoint_stats(Structure):
         ("bytes_received", c_uint64),
         ("protocol_errors", c_uint64),
         ("checksum_errors", c_uint64),
+        ("auth_errors", c_uint64),
+        ("handshakes_refused", c_uint64),
     )
 
 
@@ -237,6 +239,8 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_endpoint_create": (STATUS, (POINTER(ENDPOINT), ERR)),
     "skv_endpoint_set": (STATUS, (ENDPOINT, _I32, _I64, ERR)),
     "skv_endpoint_set_model": (STATUS, (ENDPOINT, BYTES, ERR)),
+    "skv_endpoint_set_psk": (STATUS, (ENDPOINT, _I32, BYTES, c_size_t, ERR)),
+    "skv_endpoint_set_tls": (STATUS, (ENDPOINT, c_char_p, c_char_p, c_char_p, c_char_p, ERR)),
     "skv_listen": (STATUS, (ENDPOINT, c_char_p, c_char_p, c_size_t, ERR)),
     "skv_accept": (STATUS, (ENDPOINT, _U64, POINTER(CONN), ERR)),
     "skv_connect": (STATUS, (ENDPOINT, c_char_p, _U64, POINTER(CONN), ERR)),

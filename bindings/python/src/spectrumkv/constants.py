@@ -70,6 +70,7 @@ class Status(IntEnum):
     E_PROTOCOL = -124
     E_POISONED = -125
     E_ADDRESS = -126
+    E_AUTH = -127
     E_INTERNAL = -130
 
 
@@ -141,6 +142,15 @@ class Plane(IntEnum):
     NONE = 0
     INPROC = 1
     INLINE = 2
+
+
+class Security(IntEnum):
+    """How the ends of a conn prove who they are."""
+
+    NONE = 0
+    PSK = 1
+    TLS = 2
+    TLS_PSK = 3
 
 
 class EngineKey(IntEnum):
@@ -239,6 +249,9 @@ class EndpointKey(IntEnum):
     ALLOW_OPEN_TCP = 7
     TRANSFER_CREDIT = 8
     CREDIT = 9
+    PEER_UID = 10
+    MAX_HANDSHAKES = 11
+    HANDSHAKE_RATE = 12
 
 
 class ConnKey(IntEnum):
@@ -247,6 +260,7 @@ class ConnKey(IntEnum):
     PLANE = 1
     OPEN = 2
     PEER_VERSION = 3
+    SECURITY = 4
 
 
 class RequestState(IntEnum):
@@ -283,6 +297,7 @@ PREFIXES: Final[dict[type[IntEnum | IntFlag], str]] = {
     Probe: "SKV_PROBE_",
     Proof: "SKV_PROOF_",
     Plane: "SKV_PLANE_",
+    Security: "SKV_SECURITY_",
     EngineKey: "SKV_ENGINE_",
     Target: "SKV_TARGET_",
     CacheKey: "SKV_CACHE_",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import warnings
 import weakref
@@ -27,6 +28,7 @@ from spectrumkv.constants import (
     Plane,
     RequestKey,
     RequestState,
+    Security,
     Status,
 )
 from spectrumkv.errors import SpectrumKVError, TransportTimeoutError
@@ -56,6 +58,22 @@ class EndpointStats:
     bytes_received: int
     protocol_errors: int
     checksum_errors: int
+    auth_errors: int
+    handshakes_refused: int
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: this end's chain and key, and the authority that must have signed the peer's.
+
+    peer_name: what the peer's certificate must be for. By default the host of the URI when connecting, anything the authority
+    signed when accepting.
+    """
+
+    certificate: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    authority: str | os.PathLike[str]
+    peer_name: str | None = None
 
 
 class Endpoint(Handle):
@@ -71,6 +89,11 @@ class Endpoint(Handle):
         heartbeat: seconds between pings; a peer silent for three of them is lost (default 1).
         chunk: bytes of a data frame, 4 KiB … 1 MiB (default 256 KiB).
         allow_open_tcp: permit listening on a non-loopback address although nothing authenticates peers.
+        psk: a shared key of 16 … 1024 random bytes for TCP and Unix conns; bytes travel in the clear.
+        tls_psk: the same, with TLS 1.3 on TCP.
+        tls: certificates for TCP conns, `Certificates`.
+        peer_uid: user id that Unix peers may have besides this process's own and root.
+        max_handshakes, handshake_rate: peers in their handshake at once (default 128), and a second (default 1000).
         transfer_credit: bytes a sender may have under way in one transfer (default 32 MiB).
         credit: the same for all transfers to this endpoint together (default 256 MiB).
 
@@ -88,6 +111,12 @@ class Endpoint(Handle):
         heartbeat: float | None = None,
         chunk: int | None = None,
         allow_open_tcp: bool = False,
+        psk: bytes | None = None,
+        tls_psk: bytes | None = None,
+        tls: Certificates | None = None,
+        peer_uid: int | None = None,
+        max_handshakes: int | None = None,
+        handshake_rate: int | None = None,
         transfer_credit: int | None = None,
         credit: int | None = None,
     ) -> None:
@@ -104,6 +133,9 @@ class Endpoint(Handle):
             EndpointKey.HEARTBEAT_MS: None if heartbeat is None else round(heartbeat * 1000),
             EndpointKey.CHUNK: chunk,
             EndpointKey.ALLOW_OPEN_TCP: 1 if allow_open_tcp else None,
+            EndpointKey.PEER_UID: peer_uid,
+            EndpointKey.MAX_HANDSHAKES: max_handshakes,
+            EndpointKey.HANDSHAKE_RATE: handshake_rate,
             EndpointKey.TRANSFER_CREDIT: transfer_credit,
             EndpointKey.CREDIT: credit,
         }
@@ -112,6 +144,26 @@ class Endpoint(Handle):
                 self.set(key, value)
         if model is not None:
             self.set_model(model)
+        if psk is not None:
+            self.set_psk(Security.PSK, psk)
+        if tls_psk is not None:
+            self.set_psk(Security.TLS_PSK, tls_psk)
+        if tls is not None:
+            self.set_tls(tls)
+
+    def set_psk(self, security: Security, key: bytes) -> None:
+        """A shared key, with `Security.PSK` or `Security.TLS_PSK`; before the first `listen` or `connect`."""
+        with self._use() as endpoint:
+            library().call(
+                "skv_endpoint_set_psk", endpoint, security, (c_uint8 * len(key)).from_buffer_copy(key), len(key)
+            )
+
+    def set_tls(self, certificates: Certificates) -> None:
+        """Certificates for TCP conns; before the first `listen` or `connect`. Raises `TransportError` for unusable files."""
+        paths = [os.fsencode(p) for p in (certificates.certificate, certificates.key, certificates.authority)]
+        name = None if certificates.peer_name is None else certificates.peer_name.encode()
+        with self._use() as endpoint:
+            library().call("skv_endpoint_set_tls", endpoint, *paths, name)
 
     def set(self, key: EndpointKey, value: int) -> None:
         """Sets an option, before the first `listen` or `connect`."""
@@ -221,6 +273,11 @@ class Conn(Handle):
     def plane(self) -> Plane:
         """What carries the bytes."""
         return Plane(self.get(ConnKey.PLANE))
+
+    @property
+    def security(self) -> Security:
+        """How the peer proved who it is."""
+        return Security(self.get(ConnKey.SECURITY))
 
     @property
     def is_open(self) -> bool:
