@@ -624,6 +624,7 @@ SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
 #define SKV_ENDPOINT_PEER_UID 10        /* user id that Unix peers may have besides this process's own and root; -1 (default): none */
 #define SKV_ENDPOINT_MAX_HANDSHAKES 11  /* peers that came and are not through their handshake yet, 1..65536; default 128 */
 #define SKV_ENDPOINT_HANDSHAKE_RATE 12  /* peers a second that may begin a handshake, 1..1000000; default 1000 */
+#define SKV_ENDPOINT_EVENTS 13          /* records kept for skv_endpoint_events, 0..65536; default 1024 */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
@@ -666,7 +667,8 @@ SKV_API skv_status skv_endpoint_drain(skv_endpoint* endpoint, uint64_t deadline,
  * reported. *count is what was written; never waits. Since 0.1. */
 SKV_API skv_status skv_endpoint_poll(skv_endpoint* endpoint, skv_request** out, size_t capacity, size_t* count,
                                      skv_error* err);
-/* Counters. Append-only struct, see skv_receipt. */
+/* Counters and histograms. Append-only struct, see skv_receipt. Bin i of a histogram counts 2^i <= value < 2^(i+1); the
+ * first bin also counts 0, the last one everything above. */
 typedef struct skv_endpoint_stats {
   uint32_t struct_size;
   uint32_t conns;             /* open now */
@@ -681,8 +683,45 @@ typedef struct skv_endpoint_stats {
   uint64_t checksum_errors;
   uint64_t auth_errors;        /* peers that were not who they must be, or took us for that */
   uint64_t handshakes_refused; /* of the failed ones: too many at once or a second */
+  uint64_t handshakes_pending; /* now */
+  uint64_t cancelled;          /* of the failed transfers */
+  uint64_t timed_out;
+  uint64_t peer_lost;
+  uint64_t rejected;
+  uint64_t no_resource;
+  uint64_t sending;        /* now: offered or moving from here */
+  uint64_t receiving;      /* now: moving to here */
+  uint64_t offers_waiting; /* now: offers of peers that are not decided on */
+  uint64_t credit_held;    /* now: bytes granted to senders that have not arrived */
+  uint64_t credit_stalls;  /* times a sender here had bytes and no credit */
+  uint64_t events_lost;    /* records overwritten before skv_endpoint_events took them */
+  uint64_t time_log2[32];  /* transfers that ended OK: accepted -> ended, in us */
+  uint64_t queue_log2[32]; /* offers taken here: offered -> accepted, in us */
+  uint64_t bytes_log2[40]; /* transfers that ended OK: payload bytes */
 } skv_endpoint_stats;
 SKV_API skv_status skv_endpoint_get_stats(skv_endpoint* endpoint, skv_endpoint_stats* out, skv_error* err);
+/* What happened, oldest first: a ring that the caller empties. The oldest record is overwritten when nobody does. */
+#define SKV_EVENT_CONN_OPEN 1        /* handshake done; duration_ns: what it took */
+#define SKV_EVENT_CONN_CLOSED 2      /* status: why */
+#define SKV_EVENT_HANDSHAKE_FAILED 3 /* status: why */
+#define SKV_EVENT_OFFERED 4          /* bytes: of the payload */
+#define SKV_EVENT_ACCEPTED 5         /* duration_ns: since offered */
+#define SKV_EVENT_ENDED 6            /* status; bytes: moved; duration_ns: since accepted, 0 if it was not */
+typedef struct skv_event {
+  uint64_t time_ns; /* CLOCK_MONOTONIC */
+  int32_t kind;     /* SKV_EVENT_* */
+  int32_t status;
+  uint64_t conn;     /* conns of an endpoint count from 1 */
+  uint64_t transfer; /* its id on the wire, 0 for a conn's event */
+  uint64_t key;      /* the sender's */
+  uint64_t bytes;
+  uint64_t duration_ns;
+  int32_t sending; /* 1: from here */
+  int32_t reserved;
+} skv_event; /* 64 bytes, frozen */
+/* Moves up to capacity records to out; *count is what was written. Never waits. Errors: NULL, CLOSED. Since 0.1. */
+SKV_API skv_status skv_endpoint_events(skv_endpoint* endpoint, skv_event* out, size_t capacity, size_t* count,
+                                       skv_error* err);
 /* Closes every conn; live requests end in CANCELLED. Handles of conns and requests stay valid until destroyed. */
 SKV_API void skv_endpoint_destroy(skv_endpoint* endpoint);
 

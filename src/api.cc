@@ -659,6 +659,15 @@ SKV_API skv_status skv_endpoint_poll(skv_endpoint* endpoint, skv_request** out, 
 SKV_API skv_status skv_endpoint_get_stats(skv_endpoint* endpoint, skv_endpoint_stats* out, skv_error* err) {
   return guarded(err, [&] { give(ENDPOINT(endpoint).stats(), out); });
 }
+SKV_API skv_status skv_endpoint_events(skv_endpoint* endpoint, skv_event* out, size_t capacity, size_t* count,
+                                       skv_error* err) {
+  return guarded(err, [&] {
+    need(count, "count");
+    skv::transport::Endpoint& it = ENDPOINT(endpoint);
+    if (capacity != 0) need(out, "out");
+    *count = it.events({out, capacity});
+  });
+}
 SKV_API void skv_endpoint_destroy(skv_endpoint* endpoint) {
   if (endpoint != nullptr) endpoint->it->close();
   delete endpoint;

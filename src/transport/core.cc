@@ -40,6 +40,7 @@ void Core::start(Lock&) {
   if (draining) fail(SKV_E_CLOSED, "the endpoint is draining");
   if (started) return;
   credit_ = std::make_shared<CreditPool>(options.endpoint_credit);
+  events.resize(options.events);
   if (!options.progress_thread) {
     ready_.drive_by_caller();
     started = true;
@@ -122,8 +123,8 @@ skv_status Core::drain(std::uint64_t deadline) {
 void Core::drain_peer(Peer& peer) {
   peer.session.drain("the endpoint is draining");
   // Offers that the caller has not seen are declined; those it has it may still decide on.
-  for (const auto& [id, offer] : std::exchange(peer.offers, {})) {
-    peer.session.reject(id, "this end is leaving and takes no more offers", SKV_E_UNAVAILABLE);
+  for (const auto& unseen : std::exchange(peer.offers, {})) {
+    peer.session.reject(unseen.id, "this end is leaving and takes no more offers", SKV_E_UNAVAILABLE);
   }
   process(peer);
 }
@@ -210,9 +211,47 @@ std::size_t Core::poll(std::span<void*> out) {
   return n;
 }
 
-std::size_t Core::open_conns() const {
-  return static_cast<std::size_t>(
-      std::count_if(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->session.is_open(); }));
+skv_endpoint_stats Core::snapshot() const {
+  skv_endpoint_stats now = stats;
+  if (credit_) now.credit_held = credit_->held();
+  for (const auto& peer : peers_) {
+    if (peer->session.is_closed()) continue;
+    now.conns += peer->session.is_open();
+    now.handshakes_pending += !peer->opened;
+    now.credit_stalls += peer->session.credit_stalls();
+    now.offers_waiting += peer->offers.size();
+    for (const auto& [id, transfer] : peer->transfers) {
+      now.sending += transfer->sending;
+      now.receiving += !transfer->sending && transfer->state == SKV_REQUEST_MOVING;
+      now.offers_waiting += transfer->state == SKV_REQUEST_OFFERED;
+    }
+  }
+  return now;
+}
+
+void Core::note(const Peer& peer, std::int32_t kind, skv_status status, std::uint64_t duration_ns, std::uint64_t now,
+                const Transfer* transfer) {
+  skv_event event{};
+  event.time_ns = now;
+  event.kind = kind;
+  event.status = status;
+  event.conn = peer.number;
+  event.duration_ns = duration_ns;
+  if (transfer != nullptr) {
+    event.transfer = transfer->id;
+    event.key = transfer->key;
+    event.bytes = kind == SKV_EVENT_ENDED ? transfer->moved : transfer->total;
+    event.sending = transfer->sending;
+  }
+  if (events.push(event)) stats.events_lost++;
+}
+
+void Core::accepted_now(Transfer& transfer, const Peer& peer, std::uint64_t now) {
+  transfer.state = SKV_REQUEST_MOVING;
+  transfer.accepted_at = now;
+  const std::uint64_t waited = now - transfer.offered_at;
+  if (!transfer.sending) count_log2(stats.queue_log2, waited / 1000);
+  note(peer, SKV_EVENT_ACCEPTED, SKV_OK, waited, now, &transfer);
 }
 
 // ----------------------------------------------------------------------------------------------------------- peers
@@ -262,6 +301,8 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, Carrier carrier, std::uin
   config.credit = credit_;
   auto peer = std::make_shared<Peer>(*this, config, now);
   peer->security = security;
+  peer->number = ++peers_made_;
+  peer->made_at = now;
   peers_.insert(peer);
   if (full) peer->session.refuse(SKV_E_NO_RESOURCE, "the endpoint has as many connections as it takes");
   return peer;
@@ -319,6 +360,7 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   if (event.kind == Event::Kind::kOpen) {
     peer.opened = true;
     stats.handshakes_ok++;
+    note(peer, SKV_EVENT_CONN_OPEN, SKV_OK, now - peer.made_at, now);
     if (!peer.connecting) accepted.push_back(peer.shared_from_this());
     notify();
     if (draining) drain_peer(peer);
@@ -327,11 +369,11 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   if (event.kind == Event::Kind::kClosed) return on_closed(peer, event, now);
   if (event.kind == Event::Kind::kOffered) {
     if (peer.waiting.empty()) {
-      peer.offers.emplace_back(event.id, std::move(event.offer));
+      peer.offers.push_back({event.id, std::move(event.offer), now});
     } else {
       const auto transfer = std::move(peer.waiting.front());
       peer.waiting.pop_front();
-      offered(transfer, peer, event.id, std::move(event.offer));
+      offered(transfer, peer, event.id, std::move(event.offer), now);
     }
     return;
   }
@@ -339,15 +381,13 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   const auto it = peer.transfers.find(event.id);
   if (it == peer.transfers.end()) {
     // An offer that its sender took back before anybody asked for it, or a request that was destroyed.
-    std::erase_if(peer.offers, [&](const auto& offer) { return offer.first == event.id; });
+    std::erase_if(peer.offers, [&](const auto& unseen) { return unseen.id == event.id; });
     return;
   }
   const auto transfer = it->second;
   switch (event.kind) {
     case Event::Kind::kAccepted:
-      transfer->state = SKV_REQUEST_MOVING;
-      transfer->accepted_at = now;
-      return;
+      return accepted_now(*transfer, peer, now);
     case Event::Kind::kLayer:
       transfer->layers = event.layers;
       transfer->moved = event.moved;
@@ -358,12 +398,36 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   peer.transfers.erase(it);
   transfer->moved = event.moved;
   (transfer->sending ? stats.bytes_sent : stats.bytes_received) += event.moved;
-  if (event.status == SKV_OK) {
-    (transfer->sending ? stats.sent_ok : stats.received_ok)++;
-  } else {
-    stats.failed++;
-    if (event.status == SKV_E_CHECKSUM) stats.checksum_errors++;
+  const std::uint64_t took = transfer->accepted_at == 0 ? 0 : now - transfer->accepted_at;
+  note(peer, SKV_EVENT_ENDED, event.status, took, now, transfer.get());
+  switch (event.status) {
+    case SKV_OK:
+      (transfer->sending ? stats.sent_ok : stats.received_ok)++;
+      count_log2(stats.time_log2, took / 1000);
+      count_log2(stats.bytes_log2, event.moved);
+      break;
+    case SKV_E_CHECKSUM:
+      stats.checksum_errors++;
+      break;
+    case SKV_E_CANCELLED:
+      stats.cancelled++;
+      break;
+    case SKV_E_TIMED_OUT:
+      stats.timed_out++;
+      break;
+    case SKV_E_PEER_LOST:
+      stats.peer_lost++;
+      break;
+    case SKV_E_REJECTED:
+      stats.rejected++;
+      break;
+    case SKV_E_NO_RESOURCE:
+      stats.no_resource++;
+      break;
+    default:
+      break;
   }
+  if (event.status != SKV_OK) stats.failed++;
   end(transfer, event.status, std::move(event.message), now);
 }
 
@@ -371,6 +435,8 @@ void Core::on_closed(Peer& peer, Event& event, std::uint64_t now) {
   peer.end_status = event.status;
   peer.end_message = std::move(event.message);
   if (!peer.opened && event.status != SKV_E_CLOSED) stats.handshakes_failed++;
+  note(peer, peer.opened ? SKV_EVENT_CONN_CLOSED : SKV_EVENT_HANDSHAKE_FAILED, event.status, now - peer.made_at, now);
+  stats.credit_stalls += peer.session.credit_stalls();
   if (event.status == SKV_E_PROTOCOL) stats.protocol_errors++;
   if (event.status == SKV_E_AUTH) stats.auth_errors++;
   const skv_status status = event.status == SKV_E_CLOSED ? SKV_E_CANCELLED : event.status;
@@ -381,9 +447,10 @@ void Core::on_closed(Peer& peer, Event& event, std::uint64_t now) {
 }
 
 void Core::offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::uint64_t id,
-                   std::shared_ptr<const Offer> offer) {
+                   std::shared_ptr<const Offer> offer, std::uint64_t at) {
   transfer->id = id;
   transfer->state = SKV_REQUEST_OFFERED;
+  transfer->offered_at = at;
   transfer->key = offer->key;
   transfer->total = offer->total;
   transfer->entries = static_cast<std::uint32_t>(offer->layer_bytes.size());
@@ -392,6 +459,7 @@ void Core::offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::u
   transfer->offer = std::move(offer);
   transfer->offer_deadline = kNever;
   peer.transfers.emplace(id, transfer);
+  note(peer, SKV_EVENT_OFFERED, SKV_OK, 0, at, transfer.get());
   enqueue(transfer);
   notify();
 }

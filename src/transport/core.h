@@ -25,6 +25,7 @@
 
 #include "transport/endpoint.h"
 #include "transport/link.h"
+#include "transport/observe.h"
 #include "transport/ready_set.h"
 #include "transport/session.h"
 #include "transport/tls.h"
@@ -63,7 +64,7 @@ struct Transfer {
   std::array<std::uint8_t, 16> request_id{};
   std::uint64_t offer_deadline = kNever;  // receive side: for the offer to come
   std::uint32_t layers = 0;               // leading entries verified
-  std::uint64_t moved = 0, accepted_at = 0, ended_at = 0;
+  std::uint64_t moved = 0, offered_at = 0, accepted_at = 0, ended_at = 0;
   skv_status status = SKV_IN_PROGRESS;
   std::string message;
   std::shared_ptr<const void> keep_alive;  // send side
@@ -82,6 +83,7 @@ struct Peer : std::enable_shared_from_this<Peer> {
   Core& core;
   Session session;
   std::int32_t plane;
+  std::uint64_t number = 0, made_at = 0;  // for events
   bool connecting;
   std::int32_t security = SKV_SECURITY_NONE;
   bool opened = false;
@@ -93,8 +95,13 @@ struct Peer : std::enable_shared_from_this<Peer> {
   skv_status end_status = SKV_IN_PROGRESS;
   std::string end_message;
   std::map<std::uint64_t, std::shared_ptr<Transfer>> transfers;
-  std::deque<std::shared_ptr<Transfer>> waiting;                              // for an offer
-  std::deque<std::pair<std::uint64_t, std::shared_ptr<const Offer>>> offers;  // nobody asked for yet
+  std::deque<std::shared_ptr<Transfer>> waiting;  // for an offer
+  struct Unseen {
+    std::uint64_t id;
+    std::shared_ptr<const Offer> offer;
+    std::uint64_t at;
+  };
+  std::deque<Unseen> offers;  // nobody asked for yet
 };
 
 struct Options {
@@ -110,6 +117,7 @@ struct Options {
   std::int64_t peer_uid = -1;  // Unix peers may have it besides our own and root
   std::size_t max_handshakes = 128;
   std::uint64_t handshake_rate = 1000;  // a second
+  std::size_t events = 1024;
   std::int32_t security = SKV_SECURITY_NONE;
   std::shared_ptr<const SecretKey> psk;
   std::shared_ptr<const TlsIdentity> tls;
@@ -126,7 +134,8 @@ class Core : public std::enable_shared_from_this<Core> {
   bool started = false;  // options are frozen
   bool closing = false;
   bool draining = false;
-  skv_endpoint_stats stats{};
+  skv_endpoint_stats stats{};  // what is counted; snapshot() adds what is now
+  EventRing events;
   std::deque<std::shared_ptr<Peer>> accepted;  // handshake done, not taken by skv_accept
   std::vector<std::unique_ptr<Listener>> listeners;
 
@@ -140,11 +149,16 @@ class Core : public std::enable_shared_from_this<Core> {
   void dequeue(const std::shared_ptr<Transfer>& transfer);
   std::size_t poll(std::span<void*> out);
   ReadySet& ready() noexcept { return ready_; }
-  std::size_t open_conns() const;
+  skv_endpoint_stats snapshot() const;
   void connect_opened(const std::shared_ptr<Peer>& peer, Lock& lock, std::uint64_t deadline);
+  void note_offer(const Peer& peer, const Transfer& transfer) {
+    note(peer, SKV_EVENT_OFFERED, SKV_OK, 0, transfer.offered_at, &transfer);
+  }
   void end(const std::shared_ptr<Transfer>& transfer, skv_status status, std::string message, std::uint64_t now);
   void offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::uint64_t id,
-               std::shared_ptr<const Offer> offer);
+               std::shared_ptr<const Offer> offer, std::uint64_t at);
+  // An offer was accepted, here or there.
+  void accepted_now(Transfer& transfer, const Peer& peer, std::uint64_t now);
 
   // ---- for links and listeners (the lock is held)
   asio::io_context& io() noexcept { return io_; }
@@ -168,6 +182,8 @@ class Core : public std::enable_shared_from_this<Core> {
   void release(Lock& lock);
 
  private:
+  void note(const Peer& peer, std::int32_t kind, skv_status status, std::uint64_t duration_ns, std::uint64_t now,
+            const Transfer* transfer = nullptr);
   void on_event(Peer& peer, Event& event, std::uint64_t now);
   void on_closed(Peer& peer, Event& event, std::uint64_t now);
   void arm(Peer& peer);
@@ -186,6 +202,7 @@ class Core : public std::enable_shared_from_this<Core> {
   bool sharing_credit_ = false;   // share_credit() is posted
   std::uint64_t admissions_ = 0;  // handshakes that may begin now, and since when
   std::uint64_t admitted_at_ = 0;
+  std::uint64_t peers_made_ = 0;
   bool driving_ = false;          // a caller is inside run_once
   std::uint64_t progressed_ = 0;  // counts what a caller of progress() wants to know about
   std::set<std::shared_ptr<Peer>> peers_;

@@ -69,8 +69,11 @@ void Endpoint::set(std::int32_t key, std::int64_t value) {
     case SKV_ENDPOINT_HANDSHAKE_RATE:
       options.handshake_rate = ranged("HANDSHAKE_RATE", value, 1, 1'000'000);
       return;
+    case SKV_ENDPOINT_EVENTS:
+      options.events = ranged("EVENTS", value, 0, 65536);
+      return;
     default:
-      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_HANDSHAKE_RATE);
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_EVENTS);
   }
 }
 
@@ -206,9 +209,13 @@ std::size_t Endpoint::poll(std::span<void*> out) {
 
 skv_endpoint_stats Endpoint::stats() const {
   ApiLock lock(*core_);
-  skv_endpoint_stats stats = core_->stats;
-  stats.conns = static_cast<std::uint32_t>(core_->open_conns());
-  return stats;
+  return core_->snapshot();
+}
+
+std::size_t Endpoint::events(std::span<skv_event> out) {
+  ApiLock lock(*core_);
+  if (core_->closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
+  return core_->events.take(out);
 }
 
 }  // namespace skv::transport

@@ -95,15 +95,15 @@ class Request {
   skv_status test() const;                                                   // skv_request_test
   skv_status wait(std::uint64_t deadline);                                   // skv_request_wait
   skv_status wait_layer(std::int32_t layer, std::uint64_t deadline);         // skv_request_wait_layer; RANGE, STATE
-  void set(std::int32_t key, std::int64_t value);  // skv_request_set. KEY, RANGE, STATE.
-  void extend(std::uint32_t ready);                // send side: so many leading entries hold their bytes now
-  void abandon(std::string_view why);              // send side: the rest will never come
-  Arrival arrival() const;                         // throws the terminal status of a transfer that failed
-  void stream_wait(std::int32_t layer, void* stream);                        // throws UNAVAILABLE
-  void accept(void* buffer, std::size_t bytes, std::uint64_t deadline);      // skv_offer_accept
-  void reject(std::string_view reason);                                      // skv_offer_reject
-  void cancel();                                                             // skv_request_cancel
-  Received take();                                                           // skv_request_payload. Throws STATE.
+  void set(std::int32_t key, std::int64_t value);                            // skv_request_set. KEY, RANGE, STATE.
+  void extend(std::uint32_t ready);                    // send side: so many leading entries hold their bytes now
+  void abandon(std::string_view why);                  // send side: the rest will never come
+  Arrival arrival() const;                             // throws the terminal status of a transfer that failed
+  void stream_wait(std::int32_t layer, void* stream);  // throws UNAVAILABLE
+  void accept(void* buffer, std::size_t bytes, std::uint64_t deadline);  // skv_offer_accept
+  void reject(std::string_view reason);                                  // skv_offer_reject
+  void cancel();                                                         // skv_request_cancel
+  Received take();                                                       // skv_request_payload. Throws STATE.
   void give_back(Received received);  // undoes take() when opening the payload failed, so that it may be tried again
   void destroy();                     // skv_request_destroy. Throws BUSY.
 
@@ -119,19 +119,20 @@ class Endpoint {
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 
-  void set(std::int32_t key, std::int64_t value);                          // skv_endpoint_set. KEY, RANGE, STATE.
-  void set_model(const std::uint8_t* fingerprint);                         // skv_endpoint_set_model. NULL, STATE.
+  void set(std::int32_t key, std::int64_t value);   // skv_endpoint_set. KEY, RANGE, STATE.
+  void set_model(const std::uint8_t* fingerprint);  // skv_endpoint_set_model. NULL, STATE.
   void set_psk(std::int32_t security, const std::uint8_t* key, std::size_t bytes);  // skv_endpoint_set_psk
   void set_tls(const char* certificate, const char* key, const char* authority,
-               const char* peer_name);  // skv_endpoint_set_tls
+               const char* peer_name);                                     // skv_endpoint_set_tls
   void listen(const char* uri, char* bound, std::size_t capacity);         // skv_listen; bound may be null
   std::shared_ptr<Conn> accept(std::uint64_t deadline);                    // skv_accept
   std::shared_ptr<Conn> connect(const char* uri, std::uint64_t deadline);  // skv_connect
   std::int32_t fd();                                                       // skv_endpoint_fd
   skv_status progress(std::uint64_t deadline);                             // skv_endpoint_progress
   skv_status drain(std::uint64_t deadline);                                // skv_endpoint_drain. CLOSED.
-  std::size_t poll(std::span<void*> out);  // skv_endpoint_poll: pointers given to Request::set_handle
-  skv_endpoint_stats stats() const;        // struct_size is sizeof(skv_endpoint_stats): copy what fits
+  std::size_t poll(std::span<void*> out);        // skv_endpoint_poll: pointers given to Request::set_handle
+  std::size_t events(std::span<skv_event> out);  // skv_endpoint_events. CLOSED.
+  skv_endpoint_stats stats() const;              // struct_size is sizeof(skv_endpoint_stats): copy what fits
   // skv_endpoint_destroy, first half. Idempotent. Waits at most 250 ms for goodbyes to leave.
   void close() noexcept;
 

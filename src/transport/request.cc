@@ -96,6 +96,8 @@ std::shared_ptr<Request> Conn::send(std::uint64_t key, Parcel parcel, std::uint6
   transfer->plane = peer_->plane;
   transfer->id = peer_->session.offer(std::move(offer), parcel.bytes, deadline, parcel.ready);
   peer_->transfers.emplace(transfer->id, transfer);
+  transfer->offered_at = now_ns();
+  core_->note_offer(*peer_, *transfer);
   core_->process(*peer_);
   return std::make_shared<Request>(core_, transfer);
 }
@@ -114,9 +116,9 @@ std::shared_ptr<Request> Conn::recv_offer(std::uint64_t deadline) {
   if (peer_->offers.empty()) {
     peer_->waiting.push_back(transfer);
   } else {
-    auto [id, offer] = std::move(peer_->offers.front());
+    auto [id, offer, at] = std::move(peer_->offers.front());
     peer_->offers.pop_front();
-    core_->offered(transfer, *peer_, id, std::move(offer));
+    core_->offered(transfer, *peer_, id, std::move(offer), at);
   }
   core_->process(*peer_);
   return std::make_shared<Request>(core_, transfer);
@@ -264,8 +266,7 @@ void Request::accept(void* buffer, std::size_t bytes, std::uint64_t deadline) {
   peer->session.accept(transfer.id, {static_cast<std::byte*>(buffer), bytes}, deadline);
   transfer.owner = std::move(owner);
   transfer.destination = {static_cast<std::byte*>(buffer), transfer.total};
-  transfer.state = SKV_REQUEST_MOVING;
-  transfer.accepted_at = now_ns();
+  core_->accepted_now(transfer, *peer, now_ns());
   core_->process(*peer);
 }
 

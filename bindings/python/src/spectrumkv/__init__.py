@@ -38,6 +38,7 @@ from spectrumkv.constants import (
     DType,
     EndpointKey,
     EngineKey,
+    EventKind,
     Half,
     PayloadKey,
     Plane,
@@ -76,7 +77,7 @@ from spectrumkv.errors import (
 from spectrumkv.payload import Payload, Receipt, Segment, aligned_bytearray
 from spectrumkv.plan import STRATEGIES, Plan, Scores
 from spectrumkv.profile import NeedleProbe, ProbeResult, Profile
-from spectrumkv.transport import DEFAULT_TIMEOUT, Certificates, Conn, Endpoint, EndpointStats, Request
+from spectrumkv.transport import DEFAULT_TIMEOUT, Certificates, Conn, Endpoint, EndpointStats, Event, Request
 
 __version__ = f"{VERSION_MAJOR}.{VERSION_MINOR}.{VERSION_PATCH}"
 
@@ -104,6 +105,8 @@ __all__ = [
     "EndpointStats",
     "Engine",
     "EngineKey",
+    "Event",
+    "EventKind",
     "Half",
     "IdentityError",
     "InternalError",

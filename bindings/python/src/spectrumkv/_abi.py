@@ -130,10 +130,42 @@ class skv_endpoint_stats(Structure):
         ("checksum_errors", c_uint64),
         ("auth_errors", c_uint64),
         ("handshakes_refused", c_uint64),
+        ("handshakes_pending", c_uint64),
+        ("cancelled", c_uint64),
+        ("timed_out", c_uint64),
+        ("peer_lost", c_uint64),
+        ("rejected", c_uint64),
+        ("no_resource", c_uint64),
+        ("sending", c_uint64),
+        ("receiving", c_uint64),
+        ("offers_waiting", c_uint64),
+        ("credit_held", c_uint64),
+        ("credit_stalls", c_uint64),
+        ("events_lost", c_uint64),
+        ("time_log2", c_uint64 * 32),
+        ("queue_log2", c_uint64 * 32),
+        ("bytes_log2", c_uint64 * 40),
     )
 
 
-STRUCTS: Final[tuple[type[Structure], ...]] = (skv_error, skv_receipt, skv_endpoint_stats)
+class skv_event(Structure):
+    """What happened at an endpoint, 64 bytes, frozen."""
+
+    _fields_ = (
+        ("time_ns", c_uint64),
+        ("kind", c_int32),
+        ("status", c_int32),
+        ("conn", c_uint64),
+        ("transfer", c_uint64),
+        ("key", c_uint64),
+        ("bytes", c_uint64),
+        ("duration_ns", c_uint64),
+        ("sending", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+STRUCTS: Final[tuple[type[Structure], ...]] = (skv_error, skv_receipt, skv_endpoint_stats, skv_event)
 
 Type = Any  # a ctypes type; None is void
 
@@ -249,6 +281,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_endpoint_drain": (STATUS, (ENDPOINT, _U64, ERR)),
     "skv_endpoint_poll": (STATUS, (ENDPOINT, POINTER(REQUEST), c_size_t, POINTER(c_size_t), ERR)),
     "skv_endpoint_get_stats": (STATUS, (ENDPOINT, POINTER(skv_endpoint_stats), ERR)),
+    "skv_endpoint_events": (STATUS, (ENDPOINT, POINTER(skv_event), c_size_t, POINTER(c_size_t), ERR)),
     "skv_endpoint_destroy": (None, (ENDPOINT,)),
     "skv_conn_get": (STATUS, (CONN, _I32, POINTER(_I64), ERR)),
     "skv_conn_destroy": (None, (CONN,)),

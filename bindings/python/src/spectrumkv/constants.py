@@ -252,6 +252,18 @@ class EndpointKey(IntEnum):
     PEER_UID = 10
     MAX_HANDSHAKES = 11
     HANDSHAKE_RATE = 12
+    EVENTS = 13
+
+
+class EventKind(IntEnum):
+    """What an endpoint's event is about."""
+
+    CONN_OPEN = 1
+    CONN_CLOSED = 2
+    HANDSHAKE_FAILED = 3
+    OFFERED = 4
+    ACCEPTED = 5
+    ENDED = 6
 
 
 class ConnKey(IntEnum):
@@ -304,6 +316,7 @@ PREFIXES: Final[dict[type[IntEnum | IntFlag], str]] = {
     PlanKey: "SKV_PLAN_",
     PayloadKey: "SKV_PAYLOAD_",
     EndpointKey: "SKV_ENDPOINT_",
+    EventKind: "SKV_EVENT_",
     ConnKey: "SKV_CONN_",
     RequestState: "SKV_REQUEST_",
     RequestKey: "SKV_REQUEST_",

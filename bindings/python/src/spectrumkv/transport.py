@@ -17,7 +17,7 @@ from ctypes import addressof, byref, c_int32, c_int64, c_size_t, c_uint8, c_void
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spectrumkv._abi import CONN, ENDPOINT, PAYLOAD, REQUEST, library, skv_endpoint_stats
+from spectrumkv._abi import CONN, ENDPOINT, PAYLOAD, REQUEST, library, skv_endpoint_stats, skv_event
 from spectrumkv._handle import Handle
 from spectrumkv.buffers import describe_bytes, id_bytes
 from spectrumkv.constants import (
@@ -25,6 +25,7 @@ from spectrumkv.constants import (
     REQUEST_ID_BYTES,
     ConnKey,
     EndpointKey,
+    EventKind,
     Plane,
     RequestKey,
     RequestState,
@@ -46,7 +47,11 @@ _REAP: Final = 2.0
 
 @dataclass(frozen=True)
 class EndpointStats:
-    """Counters: open conns, handshakes, transfers by outcome, payload bytes, errors."""
+    """Counters: handshakes, transfers by outcome, payload bytes, errors; and what is now (see ``spectrumkv.h``).
+
+    The histograms are powers of two: item i counts 2**i <= value < 2**(i + 1). ``time_log2`` and ``queue_log2`` are in
+    microseconds.
+    """
 
     conns: int
     handshakes_ok: int
@@ -60,6 +65,36 @@ class EndpointStats:
     checksum_errors: int
     auth_errors: int
     handshakes_refused: int
+    handshakes_pending: int
+    cancelled: int
+    timed_out: int
+    peer_lost: int
+    rejected: int
+    no_resource: int
+    sending: int
+    receiving: int
+    offers_waiting: int
+    credit_held: int
+    credit_stalls: int
+    events_lost: int
+    time_log2: tuple[int, ...]
+    queue_log2: tuple[int, ...]
+    bytes_log2: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened at an endpoint. ``time_ns`` is of the monotonic clock; ``transfer`` 0: about the conn."""
+
+    time_ns: int
+    kind: EventKind
+    status: Status
+    conn: int
+    transfer: int
+    key: int
+    bytes: int
+    duration_ns: int
+    sending: bool
 
 
 @dataclass(frozen=True)
@@ -93,6 +128,7 @@ class Endpoint(Handle):
         tls_psk: the same, with TLS 1.3 on TCP.
         tls: certificates for TCP conns, `Certificates`.
         peer_uid: user id that Unix peers may have besides this process's own and root.
+        events: records kept for `events` (default 1024).
         max_handshakes, handshake_rate: peers in their handshake at once (default 128), and a second (default 1000).
         transfer_credit: bytes a sender may have under way in one transfer (default 32 MiB).
         credit: the same for all transfers to this endpoint together (default 256 MiB).
@@ -117,6 +153,7 @@ class Endpoint(Handle):
         peer_uid: int | None = None,
         max_handshakes: int | None = None,
         handshake_rate: int | None = None,
+        events: int | None = None,
         transfer_credit: int | None = None,
         credit: int | None = None,
     ) -> None:
@@ -136,6 +173,7 @@ class Endpoint(Handle):
             EndpointKey.PEER_UID: peer_uid,
             EndpointKey.MAX_HANDSHAKES: max_handshakes,
             EndpointKey.HANDSHAKE_RATE: handshake_rate,
+            EndpointKey.EVENTS: events,
             EndpointKey.TRANSFER_CREDIT: transfer_credit,
             EndpointKey.CREDIT: credit,
         }
@@ -249,7 +287,29 @@ class Endpoint(Handle):
         raw = skv_endpoint_stats(struct_size=sizeof(skv_endpoint_stats))
         with self._use() as endpoint:
             library().call("skv_endpoint_get_stats", endpoint, byref(raw))
-        return EndpointStats(**{name: getattr(raw, name) for name in EndpointStats.__dataclass_fields__})
+        values: dict[str, Any] = {name: getattr(raw, name) for name in EndpointStats.__dataclass_fields__}
+        return EndpointStats(**{name: v if isinstance(v, int) else tuple(v) for name, v in values.items()})
+
+    def events(self, capacity: int = 1024) -> list[Event]:
+        """What happened since the last call, oldest first; `EndpointStats.events_lost` counts what came too late."""
+        found = (skv_event * capacity)()
+        count = c_size_t()
+        with self._use() as endpoint:
+            library().call("skv_endpoint_events", endpoint, found, capacity, byref(count))
+        return [
+            Event(
+                raw.time_ns,
+                EventKind(raw.kind),
+                Status(raw.status),
+                raw.conn,
+                raw.transfer,
+                raw.key,
+                raw.bytes,
+                raw.duration_ns,
+                raw.sending != 0,
+            )
+            for raw in found[: count.value]
+        ]
 
 
 class Conn(Handle):
