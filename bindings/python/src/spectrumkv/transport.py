@@ -288,7 +288,9 @@ class Endpoint(Handle):
         with self._use() as endpoint:
             library().call("skv_endpoint_get_stats", endpoint, byref(raw))
         values: dict[str, Any] = {name: getattr(raw, name) for name in EndpointStats.__dataclass_fields__}
-        return EndpointStats(**{name: v if isinstance(v, int) else tuple(v) for name, v in values.items()})
+        for name in ("time_log2", "queue_log2", "bytes_log2"):
+            values[name] = tuple(values[name])
+        return EndpointStats(**values)
 
     def events(self, capacity: int = 1024) -> list[Event]:
         """What happened since the last call, oldest first; `EndpointStats.events_lost` counts what came too late."""
