@@ -40,11 +40,22 @@ struct Case {
   bool threaded;
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.plane << (c.threaded ? "" : ", caller-driven"); }
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.plane << (c.threaded ? "" : ", caller-driven");
+}
 
 class Conformance : public ::testing::TestWithParam<Case> {
  protected:
+  // What every end of this plane needs.
+  static void prepare(Endpoint& endpoint) {
+    const std::string plane = GetParam().plane;
+    const std::vector<std::uint8_t> key(32, 9);
+    if (plane == "psk") endpoint.set_psk(SKV_SECURITY_PSK, key.data(), key.size());
+    if (plane == "tls") endpoint.set_psk(SKV_SECURITY_TLS_PSK, key.data(), key.size());
+  }
   void SetUp() override {
+    prepare(a_);
+    prepare(b_);
     b_.set(SKV_ENDPOINT_PROGRESS_THREAD, GetParam().threaded ? 1 : 0);
     char bound[256];
     a_.listen(unique_uri(GetParam().plane).c_str(), bound, sizeof bound);
@@ -119,9 +130,7 @@ TEST_P(Conformance, MovesEverySizeBothWays) {
   EXPECT_EQ(a_.stats().failed, 0u);
 }
 
-TEST_P(Conformance, MovesSixtyFourLayers) {
-  move(*at_a_, *at_b_, make_parcel(3'000'001, 64, 1), 1, false);
-}
+TEST_P(Conformance, MovesSixtyFourLayers) { move(*at_a_, *at_b_, make_parcel(3'000'001, 64, 1), 1, false); }
 
 TEST_P(Conformance, Moves64MiB) { move(*at_a_, *at_b_, make_parcel(64 << 20, 4, 1), 1, false); }
 
@@ -155,6 +164,7 @@ TEST_P(Conformance, ServesEightPeers) {
   for (int i = 0; i < kPeers; i++) {
     threads.emplace_back([&, i] {
       Endpoint endpoint;
+      prepare(endpoint);
       const auto conn = endpoint.connect(uri_.c_str(), deadline_ms(kSoon));
       const auto send = conn->send(i, make_parcel(300'000 + i, 3, i), deadline_ms(kSoon));
       if (send->wait(deadline_ms(kSoon)) == SKV_OK) good++;
@@ -399,6 +409,7 @@ TEST_P(Conformance, WithoutEarlyLayersNothingIsHandedOutBeforeTheEnd) {
 
 TEST_P(Conformance, OtherModelsAreRefused) {
   Endpoint other;
+  prepare(other);
   std::array<std::uint8_t, 32> model{1};
   other.set_model(model.data());
   EXPECT_EQ(status_of([&] { other.connect(uri_.c_str(), deadline_ms(kSoon)); }), SKV_E_MODEL);
@@ -406,7 +417,8 @@ TEST_P(Conformance, OtherModelsAreRefused) {
 
 INSTANTIATE_TEST_SUITE_P(Planes, Conformance,
                          ::testing::Values(Case{"inproc", true}, Case{"unix", true}, Case{"abstract", true},
-                                           Case{"tcp", true}, Case{"tcp", false}, Case{"inproc", false}),
+                                           Case{"tcp", true}, Case{"psk", true}, Case{"tls", true}, Case{"tcp", false},
+                                           Case{"tls", false}, Case{"inproc", false}),
                          [](const auto& info) {
                            return std::string(info.param.plane) + (info.param.threaded ? "" : "_caller_driven");
                          });
