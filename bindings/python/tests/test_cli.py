@@ -56,7 +56,9 @@ def test_doctor_without_a_library() -> None:
 def test_npz_through_a_file(run: Callable[..., Result], tmp_path: Path, dtype: str) -> None:
     source, file, back = tmp_path / "in.npz", tmp_path / "x.skv", tmp_path / "out.npz"
     layers = write_npz(source, dtype)
-    text = run("encode", source, file, "--unproven", "--budget", 0.5, "--fingerprint", MODEL, "--request-id", "ab" * 16).output
+    text = run(
+        "encode", source, file, "--unproven", "--budget", 0.5, "--fingerprint", MODEL, "--request-id", "ab" * 16
+    ).output
     assert "payload" in text and "K rows" in text
     run("inspect", file)
     run("decode", file, back, "--fingerprint", MODEL)

@@ -19,7 +19,7 @@ class Work:
         self.engine = skv.Engine(threads=1)
         arrays = kv_arrays(layers=LAYERS, tokens=320, seed=5)
         self.cache = skv.Cache.from_arrays(arrays)
-        self.plan = skv.Plan(self.engine, budget=0.4)
+        self.plan = skv.Plan(self.engine, budget=0.4, unproven=True)
         self.plan.solve(self.cache)
         self.whole = self.engine.encode(self.cache, self.plan)
         self.want = self.empty()

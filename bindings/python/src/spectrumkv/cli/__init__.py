@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError as _error:  # pragma: no cover
     sys.exit(f"spectrumkv: {_error}; the command needs: pip install 'spectrumkv[cli]'")
 
-from spectrumkv.cli import decode, demo, doctor, encode, evaluate, inspect, results, top
+from spectrumkv.cli import decode, demo, doctor, encode, evaluate, inspect, probe, results, top
 
 app = typer.Typer(
     name="spectrumkv",
@@ -25,6 +25,7 @@ app.command()(doctor.doctor)
 app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(inspect.inspect)
+app.command()(probe.probe)
 app.command()(top.top)
 app.command()(demo.demo)
 app.add_typer(evaluate.app, name="eval")

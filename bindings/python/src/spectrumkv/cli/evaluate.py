@@ -58,6 +58,10 @@ Inject = Annotated[
         " Qwen2's), scales (uneven channels), none."
     ),
 ]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option(help="The model's profile (spectrumkv probe), for error-aware.", exists=True, dir_okay=False),
+]
 Threads = Annotated[int, typer.Option(min=0, help="Threads; 0: one a core, at most 8.")]
 Json = Annotated[
     Path | None,
@@ -67,7 +71,7 @@ Json = Annotated[
 
 def _common(
     model: str, text: Path | None, strategies: str, budgets: str, queries: int, no_queries: bool, windows: int,
-    weights: str, inject: str, threads: int, json: Path | None,
+    weights: str, inject: str, threads: int, json: Path | None, profile: Path | None,
 ) -> Common:  # fmt: skip
     from spectrumkv.eval.arms import parse_budgets, parse_strategies  # noqa: PLC0415
     from spectrumkv.eval.inject import INJECTIONS  # noqa: PLC0415
@@ -87,6 +91,7 @@ def _common(
         inject=inject,
         threads=threads or min(8, len(os.sched_getaffinity(0))),
         json=json,
+        profile=profile,
     )
 
 
@@ -117,6 +122,7 @@ def p1(
     ] = 32,
     weights: Weights = "f32",
     inject: Inject = "none",
+    profile: ProfileFile = None,
     threads: Threads = 0,
     record: Annotated[
         Path | None,
@@ -139,7 +145,7 @@ def p1(
     from spectrumkv.eval.steps import Steps  # noqa: PLC0415
 
     common = _common(
-        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json
+        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json, profile
     )  # fmt: skip
     options = protocol.Options(common, tokens, continuation, generate, record)
     try:
@@ -170,6 +176,7 @@ def niah(
     seed: Annotated[int, typer.Option(help="Of places, codes and depths.")] = 0,
     weights: Weights = "f32",
     inject: Inject = "none",
+    profile: ProfileFile = None,
     threads: Threads = 0,
     json: Json = None,
 ) -> None:
@@ -185,7 +192,7 @@ def niah(
     from spectrumkv.eval.steps import Steps  # noqa: PLC0415
 
     common = _common(
-        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json
+        model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json, profile
     )  # fmt: skip
     places = tuple(round(i / (depths - 1), 4) for i in range(depths))
     options = protocol.Options(common, tokens, places, needles, distractors, digits, seed)

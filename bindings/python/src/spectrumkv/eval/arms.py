@@ -19,6 +19,7 @@ from spectrumkv.constants import Code, Status
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError, StateError
 from spectrumkv.plan import Plan, Scores
+from spectrumkv.profile import Profile
 
 RAW: Final = "raw"
 """The lossless strategy: every protocol's check of itself."""
@@ -42,8 +43,15 @@ class Arm:
         return self.strategy if self.budget is None else f"{self.strategy}@{self.budget:g}"
 
 
-def new_plan(engine: Engine, strategy: str, *, budget: float | None = None, budget_bytes: int | None = None) -> Plan:
-    """An unsolved plan. ``NAME/embedded`` is a policy of the paper with this library's code and transforms.
+def new_plan(
+    engine: Engine,
+    strategy: str,
+    *,
+    budget: float | None = None,
+    budget_bytes: int | None = None,
+    profile: Profile | None = None,
+) -> Plan:
+    """An unsolved plan; the profile is for error-aware only. ``NAME/embedded`` is a policy of the paper with this library's code and transforms.
 
     Arms are compared whatever a probe says of them: the paper's codec, which one may refuse, is part of the comparison.
     """
@@ -56,11 +64,14 @@ def new_plan(engine: Engine, strategy: str, *, budget: float | None = None, budg
         budget=budget,
         budget_bytes=budget_bytes,
         code=Code.EMBEDDED if code else None,
+        profile=profile if name == "error-aware" else None,
         unproven=True,
     )
 
 
-def solve(arm: Arm, engine: Engine, cache: Cache, scores: Scores | None) -> tuple[Plan, str]:
+def solve(
+    arm: Arm, engine: Engine, cache: Cache, scores: Scores | None, profile: Profile | None = None
+) -> tuple[Plan, str]:
     """The arm's solved plan, and a note ("" or why its budget is another one).
 
     The paper's codec has a higher floor than the default one: below it, the smallest it can do is taken.
@@ -68,14 +79,16 @@ def solve(arm: Arm, engine: Engine, cache: Cache, scores: Scores | None) -> tupl
     if arm.budget is None:
         return new_plan(engine, arm.strategy).solve(cache, scores), ""
     try:
-        return new_plan(engine, arm.strategy, budget=arm.budget).solve(cache, scores), ""
+        return new_plan(engine, arm.strategy, budget=arm.budget, profile=profile).solve(cache, scores), ""
     except BudgetError as error:
         if error.status != Status.E_BUDGET:  # the other reason is that something was not permitted
             raise
         floor = max((int(number) for number in re.findall(r"\d+", error.message)), default=0)
         for slack in (1.0, 1.001, 1.01, 1.05):
             try:
-                plan = new_plan(engine, arm.strategy, budget_bytes=round(floor * slack)).solve(cache, scores)
+                plan = new_plan(engine, arm.strategy, budget_bytes=round(floor * slack), profile=profile).solve(
+                    cache, scores
+                )
             except BudgetError:
                 continue
             return plan, f"its smallest: {plan.nbytes / cache.raw_bytes:.4f} (asked for {arm.budget:.2f})"

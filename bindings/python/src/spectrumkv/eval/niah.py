@@ -176,7 +176,7 @@ def _context(
     tokens = [*context.start_tokens, *context.tokenize(haystack.text, add_bos=False)][: options.tokens]
     with made.steps.step(f"context {number + 1} of {made.options.windows}: prefill", options.tokens) as update:
         prompt, injection = prepare(made, tokens, update)
-    with Sender(made.engine, context, prompt, injection) as sender:
+    with Sender(made.engine, context, prompt, injection, made.profile) as sender:
 
         def measure(arm: Arm) -> Row:
             delivery = sender.send(arm)

@@ -5,7 +5,7 @@ For each window of a text: prefill the prompt once, keeping its last queries; te
 original cache (the reference). Then for each arm: encode, take the payload's real bytes, open, decode into an emptied
 context, teacher-force the same tokens. Measured against the reference: KL, perplexity, top-1; the x-axis is payload bytes
 by the cache's bytes at 16 bits an element, everything counted. The raw arm always runs first and must give bit-equal
-logits: else the harness itself is broken, and it says so.
+logits: else the harness itself is broken, and it says so (sliding-window models: see ``_REORDERED``).
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from spectrumkv.quality import (
 )
 
 KIND = "p1"
+# llama.cpp keeps a sliding window's cells as a ring; a restored state has them in order, so sums run in another order.
+# Gemma 3 270M with f32 weights: KL 0.000001 (llama.cpp's own restore of its own state gives the same).
+_REORDERED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _window(made: Session, results: Results, options: Options, number: int, toke
     folder = options.record if number == 0 else None
     if folder is not None:
         record(folder, reference.prompt)
-    with Sender(made.engine, made.context, reference.prompt, reference.injection) as sender:
+    with Sender(made.engine, made.context, reference.prompt, reference.injection, made.profile) as sender:
 
         def measure(arm: Arm) -> Row:
             return _measure(made, options, reference, sender, arm, folder, number)
@@ -133,7 +136,10 @@ def _measure(
     equal = logits.tobytes() == reference.logits.tobytes()
     if arm.strategy == RAW and not equal:
         kl = float(kl_per_row(reference.logits, logits).mean())
-        raise RuntimeError(f"the lossless arm's logits differ from the original's (KL {kl:.3g}): the harness is broken")
+        if not context.sliding_window or kl > _REORDERED:
+            raise RuntimeError(
+                f"the lossless arm's logits differ from the original's (KL {kl:.3g}): the harness is broken"
+            )
     row = delivery.facts(arm) | {
         "tokens": len(reference.targets),
         "kl": float(kl_per_row(reference.logits, logits).mean()),

@@ -22,6 +22,7 @@ from spectrumkv.eval.results import Results, Row
 from spectrumkv.eval.steps import Steps, Update
 from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.models import MODELS, fetch, full_precision
+from spectrumkv.profile import Profile
 
 WEIGHTS: Final = ("f32", "as-is")
 _CONTEXT_STEP: Final = 256
@@ -41,6 +42,7 @@ class Common:
     inject: str
     threads: int
     json: Path | None
+    profile: Path | None = None
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Session:
     arms: list[Arm]
     content: str
     steps: Steps
+    profile: Profile | None
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """What makes two runs' rows comparable."""
@@ -64,6 +67,9 @@ class Session:
             "weights": self.options.weights,
             "queries": self.options.queries,
             "inject": self.options.inject,
+            "profile_sha256": None
+            if self.options.profile is None
+            else hashlib.sha256(self.options.profile.read_bytes()).hexdigest(),
             **more,
         }
 
@@ -95,13 +101,14 @@ def session(options: Common, tokens: int, steps: Steps) -> Iterator[Session]:
         steps.say(
             f"note: WikiText-2 is not beside the checkout, using {path.name}: figures differ from the published ones"
         )
+    profile = None if options.profile is None else Profile.open(options.profile.read_text(encoding="utf-8"))
     with Engine(threads=options.threads) as engine:
         chosen = arms(engine, options.strategies, options.budgets)  # an unknown name fails before the model is loaded
         model = model_file(options.model, options.weights, steps)
         n_ctx = -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
         with LlamaContext(model, n_ctx=n_ctx, threads=options.threads) as context:
             steps.say(f"{context.description}, {len(chosen)} arms, {engine.describe()}")
-            yield Session(options, context, engine, chosen, path.read_text(encoding="utf-8"), steps)
+            yield Session(options, context, engine, chosen, path.read_text(encoding="utf-8"), steps, profile)
 
 
 def prepare(session: Session, tokens: list[int], update: Update) -> tuple[Prompt, list[LayerInjection] | None]:

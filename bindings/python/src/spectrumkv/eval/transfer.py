@@ -20,6 +20,7 @@ from spectrumkv.eval.prompt import Prompt, set_queries
 from spectrumkv.llamacpp import LlamaContext, hash_tokens
 from spectrumkv.payload import Payload, Receipt
 from spectrumkv.plan import Scores
+from spectrumkv.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Delivery:
             "k_rows": {tier.name.lower(): count for tier, count in receipt.k_rows.items() if count},
             "v_rows": {tier.name.lower(): count for tier, count in receipt.v_rows.items() if count},
             "dropped": self.dropped,
+            "predicted_kl": receipt.predicted_kl,
             "note": self.note,
         }
 
@@ -57,9 +59,14 @@ class Sender:
     """A prompt's cache with its scores, ready to be sent in any arm. A context manager."""
 
     def __init__(
-        self, engine: Engine, context: LlamaContext, prompt: Prompt, injection: list[LayerInjection] | None = None
+        self,
+        engine: Engine,
+        context: LlamaContext,
+        prompt: Prompt,
+        injection: list[LayerInjection] | None = None,
+        profile: Profile | None = None,
     ) -> None:
-        self._engine, self._context, self._injection = engine, context, injection
+        self._engine, self._context, self._injection, self._profile = engine, context, injection, profile
         if injection is not None:
             prompt = replace(
                 prompt,
@@ -75,7 +82,7 @@ class Sender:
 
     def send(self, arm: Arm) -> Delivery:
         """Encodes the cache and decodes the payload's bytes. Raises SpectrumKVError, `kept.DropError`."""
-        plan, note = solve(arm, self._engine, self.cache, self.scores)
+        plan, note = solve(arm, self._engine, self.cache, self.scores, self._profile)
         with plan, self._engine.encode(self.cache, plan) as encoded:
             receipt = encoded.receipt()
             data = bytes(encoded)
