@@ -105,7 +105,7 @@ class StreamLink final : public Link {
       peer_.core.locked([&] {
         if (aborted_) return;
         if (read()) await_read();
-        if (record_waits()) write();
+        if (record_waits() && !broken_) write();
         peer_.core.process(peer_);
       });
     });
@@ -143,6 +143,7 @@ class StreamLink final : public Link {
       if (result.step == TlsStream::Step::kEnd) return Io::kEnd;
       return result.step == TlsStream::Step::kDone ? Io::kDone : Io::kAgain;
     } catch (const Error& error) {
+      broken_ = true;
       why_ = error;
       return Io::kBroken;
     }
@@ -168,8 +169,12 @@ class StreamLink final : public Link {
       std::size_t n = 0;
       const auto targets = session.read_targets();
       const bool over = session.is_closed();
-      // Then only the end of the stream matters; unread bytes would turn our last words into a reset.
-      const Io io = over ? plain_read(std::array{asio::buffer(scratch_)}, n) : read_some(targets, n);
+      // Then only the end of the stream matters; unread bytes would turn our last words into a reset. Last words that
+      // wait for the TLS handshake need it to go on.
+      const bool handshakes = over && tls_ && !broken_ && !tls_->established() && !shut_;
+      const Io io = handshakes ? read_some({std::span(scratch_), {}}, n)
+                    : over     ? plain_read(std::array{asio::buffer(scratch_)}, n)
+                               : read_some(targets, n);
       if (io == Io::kAgain) return true;
       if (io != Io::kDone) {
         if (over) {
@@ -247,6 +252,7 @@ class StreamLink final : public Link {
       awaits_peer_ = result.step == TlsStream::Step::kWantRead;
       return Io::kAgain;
     } catch (const Error& error) {
+      broken_ = true;
       why_ = error;
       return Io::kBroken;
     }
@@ -306,7 +312,7 @@ class StreamLink final : public Link {
   std::unique_ptr<TlsStream> tls_;  // null: plain
   std::vector<std::byte> record_;   // what TLS is to send, from record_sent_ on
   std::size_t record_sent_ = 0;
-  bool awaits_peer_ = false;
+  bool awaits_peer_ = false, broken_ = false;  // TLS has to hear the peer before it can write; it failed
 };
 
 }  // namespace

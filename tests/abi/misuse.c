@@ -7,18 +7,18 @@
 
 static int failures = 0;
 
-#define EXPECT(wanted, call)                                                                     \
-  do {                                                                                           \
-    skv_error e;                                                                                 \
-    skv_error* err = &e;                                                                         \
-    skv_status got;                                                                              \
-    memset(&e, 0x5A, sizeof e);                                                                  \
-    got = (call);                                                                                \
-    if (got != (wanted) || e.status != got || ((wanted) < 0 && e.message[0] == 0)) {             \
+#define EXPECT(wanted, call)                                                                       \
+  do {                                                                                             \
+    skv_error e;                                                                                   \
+    skv_error* err = &e;                                                                           \
+    skv_status got;                                                                                \
+    memset(&e, 0x5A, sizeof e);                                                                    \
+    got = (call);                                                                                  \
+    if (got != (wanted) || e.status != got || ((wanted) < 0 && e.message[0] == 0)) {               \
       printf("line %d: got %s \"%.240s\", wanted %s\n", __LINE__, skv_status_name(got), e.message, \
-             skv_status_name(wanted));                                                           \
-      failures++;                                                                                \
-    }                                                                                            \
+             skv_status_name(wanted));                                                             \
+      failures++;                                                                                  \
+    }                                                                                              \
   } while (0)
 
 enum { TOKENS = 96, HEADS = 2, DIM = 64 };
@@ -65,7 +65,8 @@ int main(void) {
     const char* name = skv_status_name(i);
     if (strcmp(name, "SKV_UNKNOWN") != 0 && strncmp(name, "SKV_", 4) != 0) failures++;
   }
-  if (strcmp(skv_status_name(SKV_E_BUDGET), "SKV_E_BUDGET") != 0 || strcmp(skv_status_name(-9999), "SKV_UNKNOWN") != 0) failures++;
+  if (strcmp(skv_status_name(SKV_E_BUDGET), "SKV_E_BUDGET") != 0 || strcmp(skv_status_name(-9999), "SKV_UNKNOWN") != 0)
+    failures++;
   if (skv_abi_version() != SKV_ABI_VERSION || skv_wire_version() != SKV_WIRE_MAJOR * 256 + SKV_WIRE_MINOR) failures++;
 
   EXPECT(SKV_E_NULL, skv_engine_create(SKV_DEVICE_CPU, NULL, err));
@@ -123,7 +124,7 @@ int main(void) {
   EXPECT(SKV_OK, skv_plan_bytes(plan, &bytes, err));
   EXPECT(SKV_E_TOO_SMALL, skv_encode_into(engine, from, plan, NULL, k2, 100, &payload, err));
   EXPECT(SKV_E_ARGUMENT, skv_encode(engine, from, plan, &bytes, &payload, err)); /* a stream on a CPU engine */
-  v[50][1][3] = 0x7C00; /* Inf */
+  v[50][1][3] = 0x7C00;                                                          /* Inf */
   EXPECT(SKV_E_NON_FINITE, skv_encode(engine, from, plan, NULL, &payload, err));
   v[50][1][3] = 0x7E01; /* NaN */
   EXPECT(SKV_E_NON_FINITE, skv_encode(engine, from, plan, NULL, &payload, err));
@@ -175,6 +176,94 @@ int main(void) {
   }
   EXPECT(SKV_OK, skv_cache_set_plane(to, 0, SKV_V, v2, sizeof v2, 0, HEADS * DIM * 2, DIM * 2, 2, err));
   EXPECT(SKV_OK, skv_decode(engine, payload, to, NULL, err));
+
+  /* Transport: wrong arguments, wrong states, and what is not there. */
+  {
+    skv_endpoint *a = NULL, *b = NULL;
+    skv_conn *at_a = NULL, *at_b = NULL;
+    skv_request *send = NULL, *receive = NULL;
+    skv_payload *half = NULL, *early = NULL;
+    skv_plan* half_plan = NULL;
+    skv_endpoint_stats stats;
+    skv_event events[4];
+    size_t count = 77;
+    int32_t fd = -1;
+    char bound[128];
+    uint8_t key[32];
+    memset(key, 3, sizeof key);
+    EXPECT(SKV_OK, skv_endpoint_create(&a, err));
+    EXPECT(SKV_OK, skv_endpoint_create(&b, err));
+    EXPECT(SKV_E_NULL, skv_endpoint_set(NULL, SKV_ENDPOINT_CHUNK, 4096, err));
+    EXPECT(SKV_E_KEY, skv_endpoint_set(a, 99, 1, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_TRANSFER_CREDIT, 1, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_CREDIT, 1, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_EVENTS, -1, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PEER_UID, -2, err));
+    EXPECT(SKV_E_NULL, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, NULL, 32, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, key, 15, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set_psk(a, SKV_SECURITY_TLS, key, 32, err));
+    EXPECT(SKV_E_NULL, skv_endpoint_set_tls(a, NULL, "k", "c", NULL, err));
+    EXPECT(SKV_E_AUTH, skv_endpoint_set_tls(a, "/nowhere/c", "/nowhere/k", "/nowhere/a", NULL, err));
+    EXPECT(SKV_E_PERMITTED, skv_listen(a, "tcp://0.0.0.0:0", bound, sizeof bound, err));
+    skv_endpoint_destroy(a);
+    a = NULL;
+    EXPECT(SKV_OK, skv_endpoint_create(&a, err));
+    EXPECT(SKV_OK, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, key, sizeof key, err));
+    EXPECT(SKV_OK, skv_endpoint_set_psk(b, SKV_SECURITY_PSK, key, sizeof key, err));
+    EXPECT(SKV_OK, skv_listen(a, "tcp://127.0.0.1:0", bound, sizeof bound, err));
+    EXPECT(SKV_E_STATE, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, key, sizeof key, err));
+    EXPECT(SKV_OK, skv_connect(b, bound, skv_deadline_ms(20000), &at_b, err));
+    EXPECT(SKV_OK, skv_accept(a, skv_deadline_ms(20000), &at_a, err));
+    EXPECT(SKV_E_KEY, skv_conn_get(at_a, 99, &fact, err));
+    EXPECT(SKV_OK, skv_conn_get(at_a, SKV_CONN_SECURITY, &fact, err));
+    if (fact != SKV_SECURITY_PSK) failures++;
+    EXPECT(SKV_E_NULL, skv_endpoint_events(a, events, 4, NULL, err));
+    EXPECT(SKV_E_NULL, skv_endpoint_events(a, NULL, 4, &count, err));
+    EXPECT(SKV_OK, skv_endpoint_events(a, events, 4, &count, err));
+    if (count != 1 || events[0].kind != SKV_EVENT_CONN_OPEN) failures++;
+    stats.struct_size = 4;
+    EXPECT(SKV_E_ARGUMENT, skv_endpoint_get_stats(a, &stats, err));
+    stats.struct_size = 16; /* an older, shorter struct */
+    stats.handshakes_failed = 12345;
+    EXPECT(SKV_OK, skv_endpoint_get_stats(a, &stats, err));
+    if (stats.handshakes_ok != 1 || stats.handshakes_failed != 12345) failures++;
+    EXPECT(SKV_OK, skv_plan_create(engine, &half_plan, err));
+    EXPECT(SKV_OK, skv_plan_set_budget(half_plan, 0.5, err));
+    EXPECT(SKV_OK, skv_plan_solve(half_plan, from, NULL, err));
+    EXPECT(SKV_OK, skv_payload_create(from, half_plan, NULL, 0, &half, err));
+    EXPECT(SKV_E_STATE, skv_send(at_b, 1, half, skv_deadline_ms(20000), &send, err));
+    EXPECT(SKV_E_NULL, skv_send_layers(at_b, 1, NULL, skv_deadline_ms(20000), &send, err));
+    EXPECT(SKV_OK, skv_send_layers(at_b, 1, half, skv_deadline_ms(20000), &send, err));
+    EXPECT(SKV_E_STATE, skv_request_set(send, SKV_REQUEST_EARLY_LAYERS, 1, err));
+    EXPECT(SKV_OK, skv_recv_offer(at_a, skv_deadline_ms(20000), &receive, err));
+    EXPECT(SKV_OK, skv_request_wait(receive, skv_deadline_ms(20000), err));
+    EXPECT(SKV_E_KEY, skv_request_set(receive, SKV_REQUEST_MOVED, 1, err));
+    EXPECT(SKV_E_RANGE, skv_request_set(receive, SKV_REQUEST_EARLY_LAYERS, 7, err));
+    EXPECT(SKV_OK, skv_request_set(receive, SKV_REQUEST_EARLY_LAYERS, 1, err));
+    EXPECT(SKV_OK, skv_offer_accept(receive, NULL, 0, skv_deadline_ms(20000), err));
+    EXPECT(SKV_IN_PROGRESS, skv_request_wait_layer(receive, 0, skv_deadline_ms(20), err));
+    EXPECT(SKV_E_BUSY, skv_request_destroy(receive, err));
+    EXPECT(SKV_OK, skv_encode_layer(engine, from, half_plan, 0, NULL, half, err));
+    EXPECT(SKV_OK, skv_request_wait_layer(receive, 0, skv_deadline_ms(20000), err));
+    EXPECT(SKV_OK, skv_request_payload(receive, &early, err));
+    EXPECT(SKV_E_STATE, skv_request_payload(receive, &early, err));
+    EXPECT(SKV_OK, skv_request_wait(receive, skv_deadline_ms(20000), err));
+    EXPECT(SKV_OK, skv_request_wait(send, skv_deadline_ms(20000), err));
+    EXPECT(SKV_OK, skv_decode_layer(engine, early, to, 0, NULL, err));
+    EXPECT(SKV_OK, skv_request_destroy(receive, err));
+    EXPECT(SKV_OK, skv_payload_verify(early, err)); /* outlives its request */
+    EXPECT(SKV_OK, skv_endpoint_fd(a, &fd, err));
+    EXPECT(SKV_OK, skv_endpoint_drain(a, skv_deadline_ms(20000), err));
+    EXPECT(SKV_E_CLOSED, skv_connect(a, bound, skv_deadline_ms(200), &at_b, err));
+    EXPECT(SKV_OK, skv_request_destroy(send, err));
+    skv_payload_destroy(early);
+    skv_payload_destroy(half);
+    skv_plan_destroy(half_plan);
+    skv_endpoint_destroy(a);
+    skv_endpoint_destroy(b);
+    skv_conn_destroy(at_a);
+    skv_conn_destroy(at_b);
+  }
 
   /* Any destruction order, and NULL. */
   skv_engine_destroy(engine);

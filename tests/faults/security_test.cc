@@ -572,6 +572,47 @@ TEST(Security, UnixPeersOfAnotherUserAreRefusedUnlessNamed) {
   }
 }
 
+TEST(Security, APeerTooManyIsToldSoUnderTlsToo) {
+  LeakWatch watch;
+  for (const std::int32_t security : {SKV_SECURITY_PSK, SKV_SECURITY_TLS_PSK}) {
+    Endpoint server, client;
+    psk(1, security)(server);
+    psk(1, security)(client);
+    server.set(SKV_ENDPOINT_MAX_CONNS, 1);
+    const std::string uri = listen_on(server);
+    const auto one = client.connect(uri.c_str(), deadline_ms(kSoon));
+    EXPECT_EQ(status_of([&] { client.connect(uri.c_str(), deadline_ms(kSoon)); }), SKV_E_NO_RESOURCE);
+    EXPECT_EQ(one->get(SKV_CONN_OPEN), 1);
+  }
+}
+
+TEST(Security, OtherVersionsAndModelsCostOneClosedSocketEach) {
+  LeakWatch watch;
+  Endpoint server;
+  const std::string uri = listen_on(server);
+  std::uint64_t count = 0;
+  for (const int what : {0, 1, 2, 3}) {
+    Hello hello;
+    hello.wire_version = SKV_WIRE_MAJOR * 256;
+    hello.plane = SKV_PLANE_INLINE;
+    hello.max_data = kMaxDataBytes;
+    if (what == 0) hello.protocol_min = hello.protocol_max = 9;
+    if (what == 1) hello.wire_version = 999 * 256;
+    if (what == 2) hello.fingerprint[0] = 1;
+    if (what == 3) hello.auth = kAuthPsk;
+    FrameHeader header;
+    header.type = FrameType::kHello;
+    header.length = kHelloBytes;
+    RawSocket peer(uri);
+    peer.say(raw_frame(header, encode(hello)));
+    EXPECT_TRUE(peer.closes_within(5000));
+    count++;
+    wait_for([&] { return server.stats().handshakes_failed == count; });
+  }
+  EXPECT_EQ(server.stats().auth_errors, 1u);
+  EXPECT_EQ(server.stats().handshakes_ok, 0u);
+}
+
 TEST(Security, PendingHandshakesAreCapped) {
   LeakWatch watch;
   Endpoint server;
