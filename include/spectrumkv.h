@@ -611,20 +611,22 @@ SKV_API uint64_t skv_now_ns(void);
 SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
 
 /* Endpoint options; set before the first skv_listen or skv_connect. */
-#define SKV_ENDPOINT_PROGRESS_THREAD 1    /* 1 (default): own thread; 0: the caller drives skv_endpoint_progress */
-#define SKV_ENDPOINT_MAX_PAYLOAD 2        /* bytes; larger offers are rejected; default 8 GiB */
-#define SKV_ENDPOINT_MAX_CONNS 3          /* default 1024 */
-#define SKV_ENDPOINT_HANDSHAKE_MS 4       /* default 5000 */
-#define SKV_ENDPOINT_HEARTBEAT_MS 5       /* PING interval; a peer silent for three of them is lost; default 1000 */
-#define SKV_ENDPOINT_CHUNK 6              /* bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB */
-#define SKV_ENDPOINT_ALLOW_OPEN_TCP 7     /* 1: permit listening on a non-loopback address although no security is set;
-                                             default 0 */
-#define SKV_ENDPOINT_TRANSFER_CREDIT 8 /* bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB */
-#define SKV_ENDPOINT_CREDIT 9 /* the same for all transfers to this endpoint together, from 1 MiB; default 256 MiB */
-#define SKV_ENDPOINT_PEER_UID 10        /* user id that Unix peers may have besides this process's own and root; -1 (default): none */
-#define SKV_ENDPOINT_MAX_HANDSHAKES 11  /* peers that came and are not through their handshake yet, 1..65536; default 128 */
-#define SKV_ENDPOINT_HANDSHAKE_RATE 12  /* peers a second that may begin a handshake, 1..1000000; default 1000 */
-#define SKV_ENDPOINT_EVENTS 13          /* records kept for skv_endpoint_events, 0..65536; default 1024 */
+#define SKV_ENDPOINT_PROGRESS_THREAD 1 /* 1 (default): own thread; 0: the caller drives skv_endpoint_progress */
+#define SKV_ENDPOINT_MAX_PAYLOAD 2     /* bytes; larger offers are rejected; default 8 GiB */
+#define SKV_ENDPOINT_MAX_CONNS 3       /* default 1024 */
+#define SKV_ENDPOINT_HANDSHAKE_MS 4    /* default 5000 */
+#define SKV_ENDPOINT_HEARTBEAT_MS 5    /* PING interval; a peer silent for three of them is lost; default 1000 */
+#define SKV_ENDPOINT_CHUNK 6           /* bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB */
+#define SKV_ENDPOINT_ALLOW_OPEN_TCP 7  /* 1: permit listening on a non-loopback address although no security is set;
+                                          default 0 */
+#define SKV_ENDPOINT_TRANSFER_CREDIT 8 /* bytes a sender may have under way in a transfer, from 64 KiB; default 32 MiB */
+#define SKV_ENDPOINT_CREDIT 9          /* the same for all transfers to this endpoint together, from 1 MiB; default
+                                          256 MiB */
+#define SKV_ENDPOINT_PEER_UID 10       /* user id that Unix peers may have besides this process's own and root; -1
+                                          (default): none */
+#define SKV_ENDPOINT_MAX_HANDSHAKES 11 /* peers that came and are not through their handshake yet, 1..65536; default 128 */
+#define SKV_ENDPOINT_HANDSHAKE_RATE 12 /* peers a second that may begin a handshake, 1..1000000; default 1000 */
+#define SKV_ENDPOINT_EVENTS 13         /* records kept for skv_endpoint_events, 0..65536; default 1024 */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */

@@ -36,7 +36,7 @@ packages=(
   g++ cmake ninja-build ccache pkg-config git
   libhwy-dev libxxhash-dev libasio-dev libssl-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev abigail-tools
-  python3 python3-venv
+  python3 python3-venv iproute2
 )
 
 if ((browser)); then packages+=(chromium); fi

@@ -368,6 +368,12 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   }
   if (event.kind == Event::Kind::kClosed) return on_closed(peer, event, now);
   if (event.kind == Event::Kind::kOffered) {
+    Transfer shown;
+    shown.id = event.id;
+    shown.key = event.offer->key;
+    shown.total = event.offer->total;
+    shown.offered_at = now;
+    note_offer(peer, shown);
     if (peer.waiting.empty()) {
       peer.offers.push_back({event.id, std::move(event.offer), now});
     } else {
@@ -459,7 +465,6 @@ void Core::offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::u
   transfer->offer = std::move(offer);
   transfer->offer_deadline = kNever;
   peer.transfers.emplace(id, transfer);
-  note(peer, SKV_EVENT_OFFERED, SKV_OK, 0, at, transfer.get());
   enqueue(transfer);
   notify();
 }

@@ -118,6 +118,7 @@ void Endpoint::listen(const char* text, char* bound, std::size_t capacity) {
   const Uri uri = parse_uri(text);
   const auto addresses = uri.scheme == Uri::Scheme::kTcp ? resolve(uri, deadline_ms(10'000)) : Addresses{};
   ApiLock lock(*core_);
+  if (uri.scheme == Uri::Scheme::kTcp) want_permission(core_->options, addresses);  // before the options are frozen
   core_->start(lock.get());
   std::string name;
   std::unique_ptr<Listener> listener;

@@ -201,12 +201,14 @@ Addresses resolve(const Uri& uri, std::uint64_t deadline) {
   return lookup->addresses;
 }
 
+void want_permission(const Options& options, const Addresses& addresses) {
+  const tcp::endpoint& at = addresses.front();
+  if (at.address().is_loopback() || options.allow_open_tcp || options.security != SKV_SECURITY_NONE) return;
+  fail(SKV_E_PERMITTED, "%s is not a loopback address: set a key or certificates, or ALLOW_OPEN_TCP", show(at).c_str());
+}
+
 std::unique_ptr<Listener> listen_tcp(Core& core, const Uri&, const Addresses& addresses, std::string& bound) {
   const tcp::endpoint& at = addresses.front();
-  if (!at.address().is_loopback() && !core.options.allow_open_tcp && core.options.security == SKV_SECURITY_NONE) {
-    fail(SKV_E_PERMITTED, "%s is not a loopback address: set a key or certificates, or ALLOW_OPEN_TCP",
-         show(at).c_str());
-  }
   auto listener = std::make_shared<StreamListener<tcp>>(core, at);
   bound = "tcp://" + show(listener->bound());
   listener->start();

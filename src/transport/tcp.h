@@ -21,6 +21,9 @@ using Addresses = std::vector<asio::ip::tcp::endpoint>;
 // Numeric hosts at once, names within the deadline. Throws ADDRESS, TIMED_OUT.
 Addresses resolve(const Uri& uri, std::uint64_t deadline);
 
+// Throws PERMITTED for an address that strangers can reach when nothing keeps them out.
+void want_permission(const Options& options, const Addresses& addresses);
+
 // The lock is held in all of these. `bound` gets the URI peers can use.
 std::unique_ptr<Listener> listen_tcp(Core& core, const Uri& uri, const Addresses& addresses, std::string& bound);
 std::unique_ptr<Listener> listen_unix(Core& core, const Uri& uri, std::string& bound);

@@ -50,9 +50,8 @@ TEST(Endpoint, AddressesThatMakeNoSenseAreRefused) {
 TEST(Endpoint, OpenTcpNeedsPermission) {
   Endpoint endpoint;
   EXPECT_EQ(status_of([&] { endpoint.listen("tcp://0.0.0.0:0", nullptr, 0); }), SKV_E_PERMITTED);
-  Endpoint allowed;
-  allowed.set(SKV_ENDPOINT_ALLOW_OPEN_TCP, 1);
-  EXPECT_EQ(status_of([&] { allowed.listen("tcp://0.0.0.0:0", nullptr, 0); }), SKV_OK);
+  endpoint.set(SKV_ENDPOINT_ALLOW_OPEN_TCP, 1);  // the refusal froze nothing
+  EXPECT_EQ(status_of([&] { endpoint.listen("tcp://0.0.0.0:0", nullptr, 0); }), SKV_OK);
 }
 
 TEST(Endpoint, HostNamesAreLookedUp) {

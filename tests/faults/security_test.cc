@@ -531,43 +531,48 @@ TEST(Security, UnixPeersOfAnotherUserAreRefusedUnlessNamed) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to become another user: NOT TESTED HERE";
   constexpr uid_t kNobody = 65534;
   const std::string uri = "unix://@skv-uid-" + std::to_string(::getpid());
-  // The child's exit code is its status, negated.
-  const auto as_nobody = [&] {
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-      if (::setresuid(kNobody, kNobody, kNobody) != 0) ::_exit(1);
+  // Forked while there is one thread; told to connect once there is a server. Its exit code is its status, negated.
+  struct Nobody {
+    Nobody() {
+      EXPECT_EQ(::pipe(ends), 0);
+      pid = ::fork();
+      if (pid != 0) return;
+      char uri[64] = {};
+      if (::read(ends[0], uri, sizeof uri - 1) <= 0 || ::setresuid(kNobody, kNobody, kNobody) != 0) ::_exit(1);
       skv_status status = SKV_OK;
       {
         Endpoint endpoint;
-        status = status_of([&] { endpoint.connect(uri.c_str(), deadline_ms(kSoon)); });
+        status = status_of([&] { endpoint.connect(uri, deadline_ms(kSoon)); });
       }
       ::_exit(-status);
     }
-    int result = 0;
-    ::waitpid(pid, &result, 0);
-    return -WEXITSTATUS(result);
+    ~Nobody() {
+      ::close(ends[0]);
+      ::close(ends[1]);
+    }
+    skv_status connects_to(const std::string& uri) {
+      EXPECT_GT(::write(ends[1], uri.c_str(), uri.size() + 1), 0);
+      int result = 0;
+      ::waitpid(pid, &result, 0);
+      return -WEXITSTATUS(result);
+    }
+    int ends[2];
+    pid_t pid;
   };
+  Nobody stranger, named;
   {
     Endpoint server;
-    server.set(SKV_ENDPOINT_PROGRESS_THREAD, 0);  // fork with one thread only; the loop below drives it
     listen_on(server, uri);
-    std::atomic<bool> stop{false};
-    skv_status status = SKV_OK;
-    std::thread driver([&] {
-      while (!stop) server.progress(deadline_ms(20));
-    });
-    status = as_nobody();
+    const skv_status status = stranger.connects_to(uri);
     EXPECT_TRUE(status == SKV_E_PEER_LOST || status == SKV_E_AUTH) << status_name(status);
-    EXPECT_EQ(server.stats().auth_errors, 1u);
+    wait_for([&] { return server.stats().auth_errors == 1; });
     EXPECT_EQ(server.stats().handshakes_ok, 0u);
-    stop = true;
-    driver.join();
   }
   {
     Endpoint server;
     server.set(SKV_ENDPOINT_PEER_UID, kNobody);
     listen_on(server, uri);
-    EXPECT_EQ(as_nobody(), SKV_OK);
+    EXPECT_EQ(named.connects_to(uri), SKV_OK);
     wait_for([&] { return server.stats().handshakes_ok == 1; });
   }
 }

@@ -46,7 +46,8 @@ class LeakWatch {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     EXPECT_EQ(count("/proc/self/fd"), fds_) << "descriptors leak";
-    EXPECT_EQ(count("/proc/self/task"), threads_) << "threads leak";
+    // Fewer: a name lookup of an earlier test that was still under way.
+    EXPECT_LE(count("/proc/self/task"), threads_) << "threads leak";
   }
 
  private:
