@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     fill(i);
     TRY(skv_plan_create(engine, &plan, &err));
     TRY(skv_plan_set_budget(plan, budget, &err));
-    TRY(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* made-up tensors; a real model brings queries or a profile */
+    TRY(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* made-up tensors: no model to have a verdict on */
     TRY(skv_plan_solve(plan, cache, NULL, &err));
     /* The plan fixes every byte count, so the payload can be offered before a single layer is encoded. */
     TRY(skv_payload_create(cache, plan, NULL, 0, &payload, &err));

@@ -226,6 +226,7 @@ int main(void) {
     if (stats.handshakes_ok != 1 || stats.handshakes_failed != 12345) failures++;
     EXPECT(SKV_OK, skv_plan_create(engine, &half_plan, err));
     EXPECT(SKV_OK, skv_plan_set_budget(half_plan, 0.5, err));
+    EXPECT(SKV_OK, skv_plan_set(half_plan, SKV_PLAN_UNPROVEN, 1, err));
     EXPECT(SKV_OK, skv_plan_solve(half_plan, from, NULL, err));
     EXPECT(SKV_OK, skv_payload_create(from, half_plan, NULL, 0, &half, err));
     EXPECT(SKV_E_STATE, skv_send(at_b, 1, half, skv_deadline_ms(20000), &send, err));
