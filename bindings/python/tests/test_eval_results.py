@@ -120,7 +120,7 @@ def test_haystacks_hold_every_needle_once_at_its_depth() -> None:
     assert sorted(needle.depth for needle in asked) == sorted(depths * 4)
     for haystack in made:
         assert 150 < len(haystack.text.split()) <= 200
-        assert haystack.text.count("access code") == 4
+        assert haystack.text.count("code is") == 4
         for needle in haystack.asked:
             assert haystack.text.count(needle.sentence) == 1
             at = haystack.text.index(needle.sentence) / (len(haystack.text) - len(needle.sentence))
@@ -136,7 +136,7 @@ def test_haystacks_hold_every_needle_once_at_its_depth() -> None:
     [(" 4821. The", True), ("4821", True), (" 48213", False), (" 4822.", False), (" is 4821", False)],
 )
 def test_an_answer_is_the_whole_code_or_wrong(answer: str, right: bool) -> None:
-    assert niah.Needle("harbour office", "4821", 0.0).found_in(answer) == right
+    assert niah.Needle("Paris office", "4821", 0.0).found_in(answer) == right
 
 
 # --------------------------------------------------------------------------------------------------- figures

@@ -167,9 +167,9 @@ def niah(
     strategies: Strategies = "error-aware,greedy",
     queries: Queries = 64,
     no_queries: NoQueries = False,
-    windows: Annotated[int, typer.Option("--contexts", min=1, help="Contexts, each with its own needles.")] = 22,
-    tokens: Annotated[int, typer.Option(min=128, help="Tokens of a context, at most.")] = 512,
-    needles: Annotated[int, typer.Option(min=1, max=6, help="Needles asked for in each context.")] = 3,
+    windows: Annotated[int, typer.Option("--contexts", min=1, help="Contexts, each with its own needles.")] = 33,
+    tokens: Annotated[int, typer.Option(min=128, help="Tokens of a context, at most.")] = 256,
+    needles: Annotated[int, typer.Option(min=1, max=6, help="Needles asked for in each context.")] = 2,
     distractors: Annotated[int, typer.Option(min=0, max=8, help="Look-alikes in each context, never asked for.")] = 2,
     digits: Annotated[int, typer.Option(min=2, max=9, help="Digits of a code.")] = 4,
     depths: Annotated[int, typer.Option(min=2, help="Depths from 0 to 100 %, evenly apart.")] = 11,
@@ -182,8 +182,8 @@ def niah(
 ) -> None:
     """P3: a real model retrieves needles from the decoded cache.
 
-    Contexts of text hold sentences such as "The harbour office access code is 4821.", among look-alikes. The cache is encoded
-    and decoded before anything is asked; then the model completes "As we read above, The harbour office access code is".
+    Contexts of text hold sentences such as "The Paris office code is 4821.", among look-alikes. The cache is encoded
+    and decoded before anything is asked; then the model completes "As we read above, The Paris office code is".
 
     Example: spectrumkv eval niah --model gemma3-270m --strategies error-aware,greedy --budgets 0.24 --json niah.json
     """

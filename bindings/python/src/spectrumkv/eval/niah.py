@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Protocol P3: a model retrieves a needle from the decoded cache.
 
-A needle is a sentence that gives a place's access code; it lies at a known depth in a stretch of text, among other
+A needle is a sentence that gives a place's code; it lies at a known depth in a stretch of text, among other
 needles and look-alikes (the same site with another room, another site with the same room). The context is prefilled and
 its cache moved *before* anything is asked: what is worth keeping has to be decided without the question. Then each
 question is the beginning of the needle's sentence, which a base model completes as well as a tuned one, and the greedily
@@ -32,14 +32,13 @@ CASES: Final = 60
 """Cases below which it says little about anything."""
 
 _SITES: Final = (
-    "harbour", "railway", "museum", "castle", "bakery", "hospital", "library", "theatre", "airport", "brewery", "garden",
-    "market", "school", "factory", "chapel", "stadium",
+    "Paris", "London", "Berlin", "Rome", "Madrid", "Vienna", "Moscow", "Tokyo", "Boston", "Chicago", "Dublin", "Athens", "Cairo",
+    "Delhi", "Sydney", "Toronto",
 )  # fmt: skip
 _ROOMS: Final = ("office", "gate", "cellar", "archive", "workshop", "kitchen", "tower", "depot")
-_QUESTION: Final = "The {place} access code is"
+_QUESTION: Final = "The {place} code is"
 _ASK: Final = "\n\nAs we read above, "
-# Measured on raw caches of SmolLM2-135M: with these words 33 of 36 codes are right (512 tokens, 3 needles, 2 look-alikes); with
-# "The access code of the {place} is" 12 of 16, and 8 of 16 without "As we read above" (256 tokens, 2 needles, 1 look-alike).
+# Without these words before the question the models retrieve about half as much, even from the raw cache.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
 _ROOM_FOR_ANSWER: Final = 96  # tokens of question and answer, at most
 
