@@ -11,7 +11,7 @@ import pytest
 
 import spectrumkv as skv
 from conftest import kv_arrays, llama_state
-from spectrumkv.eval import arms, inject, kept, results, text
+from spectrumkv.eval import arms, inject, kept, p2, results, text
 from spectrumkv.state_blob import StateBlobError, parse
 
 # ------------------------------------------------------------------------------------------------------ arms
@@ -190,3 +190,28 @@ def test_a_row_that_json_cannot_hold_leaves_the_file_as_it_was(tmp_path: Path) -
         made.add(0, "x", {"kl": float("nan")})
     assert len(json.loads(path.read_text())["rows"]) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.json"]
+
+
+# ------------------------------------------------------------------------------------- the paper's own measure
+
+
+def test_rows_are_rounded_with_one_scale_a_token() -> None:
+    rows = np.array([[7.0, -3.4, 0.6, 0.0], [1.0, 2.0, 3.0, 4.0], [0, 0, 0, 0], [127, 1.4, -2.6, 0]], "f")
+    tiers = np.array([2, 5, 2, 4], np.uint8)
+    wanted = [[7, -3, 1, 0], [1, 2, 3, 4], [0, 0, 0, 0], [127, 1, -3, 0]]
+    assert p2.round_rows(rows, tiers).tolist() == wanted
+
+
+def test_the_paper_s_plan_has_its_nominal_size(engine: skv.Engine) -> None:
+    for arm, size in (
+        (arms.Arm("raw", None), 1.0),
+        (arms.Arm("uniform-8", None), 0.5),
+        (arms.Arm("uniform-4", None), 0.25),
+    ):
+        assert p2.nominal(p2.plan_tiers(engine, arm, 256)) == size
+    for budget in (0.3, 0.4, 0.75):
+        k, v = p2.plan_tiers(engine, arms.Arm("greedy", budget), 1024)
+        assert budget - 0.002 < p2.nominal((k, v)) <= budget
+        assert (k == v).all() and k[0] == k[-1] > k[512]
+    with pytest.raises(arms.ArmError, match="6 bits"):
+        p2.nominal((np.full(4, 3, np.uint8),) * 2)

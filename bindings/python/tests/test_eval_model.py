@@ -107,6 +107,54 @@ def test_a_dropped_token_is_as_if_the_engine_had_removed_it(model: Path) -> None
     assert kl_divergence(wanted, got) < kl_divergence(wanted, original) / 1000
 
 
+def test_p2_rounds_projections_during_the_pass(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "p2.json"
+    evaluate(
+        "p2",
+        "--tokens",
+        96,
+        "--strategies",
+        "uniform-4,uniform-8,error-aware",
+        "--budgets",
+        "0.3",
+        "--json",
+        path,
+        code=1,
+    )
+    made = rows(path)
+    change = {arm: abs(row["nll"] - row["reference_nll"]) for (_, arm), row in made.items() if "error" not in row}
+    assert change["raw"] == 0 < change["uniform-8"] < change["uniform-4"]
+    assert "paper" in made[0, "error-aware@0.3"]["error"]
+
+
+def test_rewritten_projections_reach_the_model_and_errors_the_caller(model: Path) -> None:
+    def broken(half: str, layer: int, position: int, rows: np.ndarray) -> np.ndarray:
+        raise KeyError("in the callback")
+
+    seen: list[tuple[str, int, int, tuple[int, ...]]] = []
+
+    def negated(half: str, layer: int, position: int, rows: np.ndarray) -> np.ndarray:
+        seen.append((half, layer, position, rows.shape))
+        return -rows if half == "V" else rows
+
+    with llamacpp.LlamaContext(model, n_ctx=256, n_batch=16, threads=1) as context:
+        tokens = context.tokenize(WORDS)[:20]
+        plain = context.evaluate(tokens, 0, "last")
+        context.clear()
+        with pytest.raises(KeyError, match="in the callback"), context.rewrite_projections(broken):
+            context.evaluate(tokens, 0, "last")
+        context.clear()
+        with context.rewrite_projections(negated):
+            changed = context.evaluate(tokens, 0, "last")
+        context.clear()
+        again = context.evaluate(tokens, 0, "last")
+    assert plain is not None and changed is not None and again is not None
+    batches = ((0, 16), (16, 4))
+    assert sorted(seen) == [(half, layer, p, (n, 192)) for half in "KV" for layer in range(30) for p, n in batches]
+    assert np.abs(changed - plain).max() > 1
+    assert np.array_equal(again, plain)
+
+
 def test_niah_asks_after_the_transfer(evaluate: Callable[..., Result], tmp_path: Path) -> None:
     path = tmp_path / "niah.json"
     arguments = (

@@ -70,6 +70,22 @@ def niah_content() -> dict[str, Any]:
     return {"kind": "niah", "settings": {"model": "m", "tokens": 8}, "machine": "m", "rows": rows}
 
 
+def p2_content() -> dict[str, Any]:
+    rows = [
+        {
+            "window": window,
+            "arm": arm,
+            "strategy": arm.partition("@")[0],
+            "nominal": size,
+            "nll": nll,
+            "reference_nll": 3.0,
+        }
+        for window in range(2)
+        for arm, size, nll in (("raw", 1.0, 3.0), ("uniform-4", 0.25, 3.2), ("greedy@0.3", 0.3, 3.1))
+    ]
+    return {"kind": "p2", "settings": {"model": "m", "tokens": 8}, "machine": "m", "rows": rows}
+
+
 @pytest.fixture
 def p4_content(run: Callable[..., Result], tmp_path: Path) -> dict[str, Any]:
     path = tmp_path / "p4.json"
@@ -149,6 +165,7 @@ def texts(svg: Path) -> str:
 def test_figures_show_every_strategy(run: Callable[..., Result], tmp_path: Path, p4_content: dict[str, Any]) -> None:
     for content, words in (
         (p1_content(), ("error-aware", "greedy", "perplexity", EVIL)),
+        (p2_content(), ("uniform-4", "greedy", "nominal")),
         (niah_content(), ("error-aware", "greedy", "100 %", "raw")),
         (p4_content, ("error-aware", "uniform-4", "offsets")),
     ):
@@ -227,7 +244,7 @@ def html(tmp_path: Path, p4_content: dict[str, Any]) -> Path:
     other = p1_content(**told)
     other["rows"][1]["text"] = "went elsewhere"
     path = tmp_path / "x.html"
-    page.write(path, [("a.json", other), (EVIL, niah_content()), ("c.json", p4_content)])
+    page.write(path, [("a.json", other), (EVIL, niah_content()), ("c.json", p4_content), ("d.json", p2_content())])
     return path
 
 
@@ -237,11 +254,11 @@ def test_the_page_is_self_contained_and_escapes_everything(html: Path) -> None:
     assert checker.open == []
     assert checker.loads == []
     assert not {"script", "b", "link", "iframe", "img"} & set(checker.tags)
-    assert checker.tags.count("svg") == 3
+    assert checker.tags.count("svg") == 4
     assert len(checker.ids) == len(set(checker.ids))
     assert f"{EVIL} went home" in checker.text
     assert "went elsewhere" in checker.text
-    assert "P1" in checker.text and "P3" in checker.text and "P4" in checker.text
+    assert all(f"(P{number})" in checker.text for number in (1, 2, 3, 4))
 
 
 def test_a_browser_shows_the_page(html: Path) -> None:
@@ -253,7 +270,7 @@ def test_a_browser_shows_the_page(html: Path) -> None:
     checker = Checker()
     checker.feed(shown)
     assert "spectrumkv results" in checker.text
-    assert checker.tags.count("svg") == 3
+    assert checker.tags.count("svg") == 4
     assert "script" not in checker.tags
 
 

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from .models import sha256_of
 from .state_blob import parse
 
+Rewrite = Callable[[Literal["K", "V"], int, int, NDArray[np.float32]], NDArray[np.float32]]
+"""Called with (which, layer, position of the first row, rows ``[tokens, width]``); returns what replaces the rows."""
+
 _KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30}  # enum ggml_type
 _U8P = ctypes.POINTER(ctypes.c_uint8)
 
@@ -45,6 +48,8 @@ def _load_ggml() -> ctypes.CDLL:
     library.ggml_nbytes.argtypes = [ctypes.c_void_p]
     library.ggml_backend_tensor_get.restype = None
     library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.ggml_backend_tensor_set.restype = None
+    library.ggml_backend_tensor_set.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     return library
 
 
@@ -99,6 +104,9 @@ class LlamaContext:
         self._capturing = False
         self._capturing_keys = False
         self._state_layers: list[int] | None = None
+        self._rewrite: Rewrite | None = None
+        self._rewrite_error: Exception | None = None
+        self._batch_position = 0
         self._ggml = _load_ggml()
         api.llama_backend_init()
         api.llama_log_set(_quiet, ctypes.c_void_p(0))
@@ -168,6 +176,11 @@ class LlamaContext:
         """Channels of one query or key head."""
         stated = self._metadata("attention.key_length")
         return int(stated) if stated else int(api.llama_model_n_embd(self._model)) // self.q_heads
+
+    @property
+    def _value_dim(self) -> int:
+        stated = self._metadata("attention.value_length")
+        return int(stated) if stated else self.head_dim
 
     @property
     def q_heads(self) -> int:
@@ -311,8 +324,11 @@ class LlamaContext:
                     last = begin + i == total - 1
                     batch.logits[i] = logits == "all" or (logits == "last" and last)
                 self._capturing = self._wanted_queries > 0 and total - begin - len(part) < self._wanted_queries
+                self._batch_position = position + begin
                 with _interrupt_afterwards():
                     status = api.llama_decode(self._context, batch)
+                if self._rewrite_error is not None:
+                    raise self._rewrite_error
                 if status != 0:
                     raise RuntimeError(
                         f"llama_decode gave {status} at position {position + begin} of {position + total}"
@@ -386,7 +402,41 @@ class LlamaContext:
             raise RuntimeError(f"queries of {len(self._queries)} of {self.n_layer} layers were captured")
         return [self._queries[layer][0] for layer in range(self.n_layer)]
 
+    @contextmanager
+    def rewrite_projections(self, rewrite: Rewrite) -> Iterator[None]:
+        """While active, every layer's K and V projections pass through ``rewrite`` before anything else (norms, RoPE)
+        reads them. What it raises, :meth:`evaluate` raises."""
+        self._rewrite, self._rewrite_error = rewrite, None
+        try:
+            yield
+        finally:
+            self._rewrite = self._rewrite_error = None
+
+    def _see_projection(self, tensor: Any, ask: bool, rewrite: Rewrite) -> bool:
+        name: bytes = self._ggml.ggml_get_name(tensor)
+        half: Literal["K", "V"] = "K" if name.startswith(b"Kcur-") else "V"
+        if not name.startswith((b"Kcur-", b"Vcur-")) or self._ggml.ggml_op_desc(tensor) != b"MUL_MAT":
+            return not ask
+        if ask:
+            return True
+        layer = int(name[5:])
+        values = np.empty(self._ggml.ggml_nbytes(tensor) // 4, np.float32)
+        self._ggml.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
+        try:
+            width = self.kv_heads[layer] * (self.head_dim if half == "K" else self._value_dim)
+            rows = values.reshape(-1, width)
+            changed = np.ascontiguousarray(rewrite(half, layer, self._batch_position, rows), np.float32)
+            if changed.shape != rows.shape:
+                raise ValueError(f"rewritten rows of shape {changed.shape}: wanted {rows.shape}")
+        except Exception as error:  # must not cross llama.cpp's C frames
+            self._rewrite_error = self._rewrite_error or error
+            return True
+        self._ggml.ggml_backend_tensor_set(tensor, changed.ctypes.data, 0, changed.nbytes)
+        return True
+
     def _see(self, tensor: Any, ask: bool, _data: Any) -> bool:
+        if self._rewrite is not None:
+            return self._see_projection(tensor, ask, self._rewrite)
         # "Qcur-<layer>" is the name before and after RoPE; the rotated one is ggml's ROPE operation.
         if not self._capturing:
             return not ask

@@ -160,6 +160,43 @@ def p1(
 
 @app.command()
 @reports_errors
+def p2(
+    model: Model = "smollm2",
+    text: Text = None,
+    budgets: Annotated[
+        str,
+        typer.Option("--budgets", "--budget-sweep", help="Nominal: bits by 16. 0.3,0.5 or first:last:step, or both."),
+    ] = "0.3,0.4,0.5",
+    strategies: Strategies = "uniform-4,greedy",
+    windows: Annotated[int, typer.Option(min=1, help="Stretches of the text to average over.")] = 1,
+    tokens: Annotated[int, typer.Option(min=16, help="Tokens of a window, all of them scored.")] = 2048,
+    weights: Weights = "f32",
+    threads: Threads = 0,
+    json: Json = None,
+) -> None:
+    """P2: as the paper's released code measures; not what a decode worker sees (that is P1).
+
+    K and V projections are rounded during one scoring pass, before RoPE, one scale a token over all heads, importance from
+    the position alone, bytes nominal. Strategies of the paper only: 4 bits, 8 bits, raw.
+
+    Example: spectrumkv eval p2 --strategies uniform-4,greedy --budgets 0.3:0.6:0.1 --windows 4 --json p2.json
+    """
+    from spectrumkv.eval import p2 as protocol  # noqa: PLC0415 (needs numpy and llama.cpp)
+    from spectrumkv.eval import tables  # noqa: PLC0415
+    from spectrumkv.eval.steps import Steps  # noqa: PLC0415
+
+    common = _common(model, text, strategies, budgets, 1, True, windows, weights, "none", threads, json)
+    try:
+        results = protocol.run(protocol.Options(common, tokens), Steps(out()))
+    except RuntimeError as error:
+        raise fail(str(error)) from error
+    title = "P2: the paper's own measure, nominal bytes"
+    _print_table(title, tables.P2_COLUMNS, map(tables.p2_cells, protocol.summary(results.rows)))
+    _end(results.rows, json)
+
+
+@app.command()
+@reports_errors
 def niah(
     model: Model = "smollm2",
     text: Text = None,

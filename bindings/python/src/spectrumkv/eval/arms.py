@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from spectrumkv.constants import Code, Status
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError, StateError
 from spectrumkv.plan import Plan, Scores
-from spectrumkv.profile import Profile
 
 RAW: Final = "raw"
 """The lossless strategy: every protocol's check of itself."""
+
+
+class ArmError(ValueError):
+    """A protocol cannot run an arm: what its plan wants cannot be done there. Other arms can go on."""
 
 
 @dataclass(frozen=True)
@@ -43,52 +46,39 @@ class Arm:
         return self.strategy if self.budget is None else f"{self.strategy}@{self.budget:g}"
 
 
-def new_plan(
-    engine: Engine,
-    strategy: str,
-    *,
-    budget: float | None = None,
-    budget_bytes: int | None = None,
-    profile: Profile | None = None,
-) -> Plan:
-    """An unsolved plan; the profile is for error-aware only. ``NAME/embedded`` is a policy of the paper with this library's code and transforms.
+def new_plan(engine: Engine, strategy: str, **options: Any) -> Plan:
+    """An unsolved plan with more of `Plan`'s options. ``NAME/embedded`` is a policy of the paper with this library's code
+    and transforms.
 
     Arms are compared whatever a probe says of them: the paper's codec, which one may refuse, is part of the comparison.
     """
     name, _, code = strategy.partition("/")
     if code not in ("", "embedded"):
         raise ValueError(f"strategy {strategy!r}: wanted NAME or NAME/embedded")
-    return Plan(
-        engine,
-        strategy=name,
-        budget=budget,
-        budget_bytes=budget_bytes,
-        code=Code.EMBEDDED if code else None,
-        profile=profile if name == "error-aware" else None,
-        unproven=True,
-    )
+    if code:
+        options["code"] = Code.EMBEDDED
+    if name != "error-aware":  # the only one that a profile's multipliers are for
+        options.pop("profile", None)
+    return Plan(engine, strategy=name, unproven=True, **options)
 
 
-def solve(
-    arm: Arm, engine: Engine, cache: Cache, scores: Scores | None, profile: Profile | None = None
-) -> tuple[Plan, str]:
-    """The arm's solved plan, and a note ("" or why its budget is another one).
+def solve(arm: Arm, engine: Engine, cache: Cache, scores: Scores | None, **options: Any) -> tuple[Plan, str]:
+    """The arm's solved plan, and a note ("" or why its budget is another one). ``options`` are more of `Plan`'s.
 
     The paper's codec has a higher floor than the default one: below it, the smallest it can do is taken.
     """
     if arm.budget is None:
-        return new_plan(engine, arm.strategy).solve(cache, scores), ""
+        return new_plan(engine, arm.strategy, **options).solve(cache, scores), ""
     try:
-        return new_plan(engine, arm.strategy, budget=arm.budget, profile=profile).solve(cache, scores), ""
+        return new_plan(engine, arm.strategy, budget=arm.budget, **options).solve(cache, scores), ""
     except BudgetError as error:
         if error.status != Status.E_BUDGET:  # the other reason is that something was not permitted
             raise
         floor = max((int(number) for number in re.findall(r"\d+", error.message)), default=0)
         for slack in (1.0, 1.001, 1.01, 1.05):
             try:
-                plan = new_plan(engine, arm.strategy, budget_bytes=round(floor * slack), profile=profile).solve(
-                    cache, scores
-                )
+                smallest = new_plan(engine, arm.strategy, budget_bytes=round(floor * slack), **options)
+                plan = smallest.solve(cache, scores)
             except BudgetError:
                 continue
             return plan, f"its smallest: {plan.nbytes / cache.raw_bytes:.4f} (asked for {arm.budget:.2f})"

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from spectrumkv.constants import Half, Tier
-from spectrumkv.eval import niah, p1, p4
+from spectrumkv.eval import niah, p1, p2, p4
 from spectrumkv.eval.arms import RAW
 from spectrumkv.eval.results import ResultsError
 from spectrumkv.payload import Payload
@@ -35,7 +35,7 @@ def _style() -> AbstractContextManager[None]:
 
 def figure(content: dict[str, Any]) -> Figure:
     """The figure of a results file's content. Raises `ResultsError` if it has nothing to show."""
-    makers = {p1.KIND: quality, niah.KIND: retrieval, p4.KIND: signal}
+    makers = {p1.KIND: quality, p2.KIND: paper_quality, niah.KIND: retrieval, p4.KIND: signal}
     maker = makers.get(content["kind"])
     if maker is None:
         raise ResultsError(f'results of kind "{content["kind"]}": wanted one of {", ".join(makers)}')
@@ -99,6 +99,27 @@ def quality(content: dict[str, Any]) -> Figure:
     made.suptitle(
         f"{settings['model']}, {settings['tokens']} tokens, {windows} window{'s' if windows > 1 else ''}{hard}"
     )
+    return made
+
+
+def paper_quality(content: dict[str, Any]) -> Figure:
+    """Change of perplexity by nominal bytes, as the paper measures it."""
+    entries = [entry for entry in p2.summary(content["rows"]) if entry["strategy"] != RAW]
+    if not entries:
+        raise ResultsError("no arm but raw in the results: nothing to plot")
+    made = Figure(figsize=(6.5, 4.4), layout="constrained")
+    axes = made.subplots()
+    for number, (strategy, own) in enumerate(_by_strategy(entries).items()):
+        x, y = [entry["ratio"] for entry in own], [100 * entry["ppl_delta"] for entry in own]
+        axes.plot(x, y, marker=_MARKERS[number % len(_MARKERS)], ms=4, lw=1.2, label=strategy)
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("nominal bytes: bits by 16, no metadata")
+    axes.set_ylabel("change of perplexity, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    settings = content["settings"]
+    made.suptitle(f"the paper's own measure: {settings['model']}, {settings['tokens']} tokens")
     return made
 
 

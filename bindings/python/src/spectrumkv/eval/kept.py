@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectrumkv.constants import Half, Tier
+from spectrumkv.eval.arms import ArmError
 from spectrumkv.payload import Payload
 from spectrumkv.state_blob import Bytes, Cells, Plane, Stream, parse
 
 Mask = NDArray[np.bool_]
 
 
-class DropError(ValueError):
+class DropError(ArmError):
     """Tokens are dropped in a way that llama.cpp cannot mask."""
 
 

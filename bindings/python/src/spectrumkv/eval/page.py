@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from spectrumkv.eval import charts, niah, p1, p4, tables
+from spectrumkv.eval import charts, niah, p1, p2, p4, tables
 from spectrumkv.eval.results import ResultsError, Row
 
 _STYLE: Final = """
@@ -22,6 +22,7 @@ svg { max-width: 100%; height: auto; } .note { color: #7a4b00; }
 """
 _TITLES: Final = {
     p1.KIND: "A model continues from the decoded cache (P1)",
+    p2.KIND: "The paper's own measure, nominal bytes (P2)",
     niah.KIND: "A model retrieves needles from the decoded cache (P3)",
     p4.KIND: "Tensors alone (P4)",
 }
@@ -59,6 +60,8 @@ def _section(number: int, name: str, content: dict[str, Any]) -> str:
         entries = p1.summary(rows)
         parts += [_table(tables.P1_COLUMNS, map(tables.p1_cells, entries)), _notes(tables.notes(entries))]
         parts.append(_continuations(rows))
+    elif kind == p2.KIND:
+        parts.append(_table(tables.P2_COLUMNS, map(tables.p2_cells, p2.summary(rows))))
     elif kind == niah.KIND:
         entries = niah.summary(rows)
         cells = [tables.niah_cells(entry, entries) for entry in entries]

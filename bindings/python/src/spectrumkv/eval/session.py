@@ -14,9 +14,8 @@ from spectrumkv._abi import library
 from spectrumkv.engine import Engine
 from spectrumkv.errors import SpectrumKVError
 from spectrumkv.eval import text
-from spectrumkv.eval.arms import RAW, Arm, arms
+from spectrumkv.eval.arms import RAW, Arm, ArmError, arms
 from spectrumkv.eval.inject import LayerInjection, injections, settle
-from spectrumkv.eval.kept import DropError
 from spectrumkv.eval.prompt import Prompt, prefill
 from spectrumkv.eval.results import Results, Row
 from spectrumkv.eval.steps import Steps, Update
@@ -130,7 +129,7 @@ def run_arms(
         with session.steps.step(name, work):
             try:
                 row = measure(arm)
-            except (SpectrumKVError, DropError) as error:
+            except (SpectrumKVError, ArmError) as error:
                 if arm.strategy == RAW:
                     raise
                 session.steps.say(f"{arm.key}: {error}")

@@ -35,6 +35,21 @@ def p1_cells(entry: dict[str, Any]) -> list[str]:
     ]
 
 
+P2_COLUMNS: Final = ("arm", "windows", "nominal", "perplexity", "ΔPPL %", "ΔPPL 95 %")
+
+
+def p2_cells(entry: dict[str, Any]) -> list[str]:
+    """One arm of `p2.summary`."""
+    return [
+        entry["arm"],
+        str(entry["windows"]),
+        f"{entry['ratio']:.4f}",
+        f"{entry['ppl']:.4f}",
+        f"{100 * entry['ppl_delta']:+.3f}",
+        _interval(entry["ppl_delta_interval"], 100, "+.3f"),
+    ]
+
+
 P4_COLUMNS: Final = ("keys", "arm", "of raw", "B/element", "logit SNR dB", "attention KL", "output SNR dB", "verdict")
 
 

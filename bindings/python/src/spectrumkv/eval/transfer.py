@@ -82,7 +82,7 @@ class Sender:
 
     def send(self, arm: Arm) -> Delivery:
         """Encodes the cache and decodes the payload's bytes. Raises SpectrumKVError, `kept.DropError`."""
-        plan, note = solve(arm, self._engine, self.cache, self.scores, self._profile)
+        plan, note = solve(arm, self._engine, self.cache, self.scores, profile=self._profile)
         with plan, self._engine.encode(self.cache, plan) as encoded:
             receipt = encoded.receipt()
             data = bytes(encoded)
