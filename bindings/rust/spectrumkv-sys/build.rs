@@ -25,7 +25,9 @@ fn probe() {
         format!("{}.{}.0", part("CARGO_PKG_VERSION_MAJOR"), part("CARGO_PKG_VERSION_MINOR") + add)
     };
     let range = minor(0)..minor(1);
-    if let Err(error) = pkg_config::Config::new().range_version(range.start.as_str()..range.end.as_str()).probe("spectrumkv") {
+    if let Err(error) =
+        pkg_config::Config::new().range_version(range.start.as_str()..range.end.as_str()).probe("spectrumkv")
+    {
         println!(
             "cargo::error=libspectrumkv was not found: set SPECTRUMKV_LIB_DIR to the folder of libspectrumkv.so, install it so that \
              pkg-config finds it, or use the feature \"dlopen\". pkg-config says: {}",

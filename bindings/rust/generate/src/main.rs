@@ -54,7 +54,8 @@ fn functions(text: &str) -> Vec<Function> {
     found
 }
 
-const MADE: &str = "// SPDX-License-Identifier: Apache-2.0\n// Made from include/spectrumkv.h by generate.sh. Do not edit.\n";
+const MADE: &str =
+    "// SPDX-License-Identifier: Apache-2.0\n// Made from include/spectrumkv.h by generate.sh. Do not edit.\n";
 
 fn link(functions: &[Function]) -> String {
     let mut out = String::from(MADE);
@@ -71,7 +72,8 @@ fn dlopen(functions: &[Function]) -> String {
     out += "\nuse crate::types::*;\n\n/// Every function of the header, as found in a loaded library.\n";
     out += "pub(crate) struct Table {\n";
     for f in functions {
-        let kinds: Vec<&str> = f.arguments.split(", ").filter_map(|a| a.split_once(": ").map(|(_, kind)| kind)).collect();
+        let kinds: Vec<&str> =
+            f.arguments.split(", ").filter_map(|a| a.split_once(": ").map(|(_, kind)| kind)).collect();
         writeln!(out, "    {}: unsafe extern \"C\" fn({}){},", f.name, kinds.join(", "), f.result).expect("a string");
     }
     out += "}\n\nimpl Table {\n    /// # Safety\n    /// `library` must be libspectrumkv of this ABI version.\n";
@@ -82,7 +84,8 @@ fn dlopen(functions: &[Function]) -> String {
     }
     out += "            })\n        }\n    }\n}\n";
     for f in functions {
-        let names: Vec<&str> = f.arguments.split(", ").filter_map(|a| a.split_once(": ").map(|(name, _)| name)).collect();
+        let names: Vec<&str> =
+            f.arguments.split(", ").filter_map(|a| a.split_once(": ").map(|(name, _)| name)).collect();
         write!(
             out,
             "\npub unsafe fn {0}({1}){2} {{\n    // SAFETY: the caller keeps the contract of the C function.\n    unsafe {{ (crate::table().{0})({3}) }}\n}}\n",
@@ -115,11 +118,8 @@ fn main() -> ExitCode {
         eprintln!("{}: no function found", header.display());
         return ExitCode::FAILURE;
     }
-    let files = [
-        ("types.rs", format!("{MADE}\n{types}")),
-        ("link.rs", link(&functions)),
-        ("dlopen.rs", dlopen(&functions)),
-    ];
+    let files =
+        [("types.rs", format!("{MADE}\n{types}")), ("link.rs", link(&functions)), ("dlopen.rs", dlopen(&functions))];
     let mut stale = 0;
     for (name, text) in files {
         let path = directory.join(name);

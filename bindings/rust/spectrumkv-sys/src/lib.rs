@@ -4,7 +4,7 @@
 //! The header is the manual. The `spectrumkv` crate is the safe interface.
 //!
 //! With the feature `link` (default) the linker resolves the functions; with `dlopen` they are looked up when the
-//! program runs, by [`load`] or on the first call.
+//! program runs, by `load` or on the first call.
 #![no_std]
 #![allow(non_camel_case_types, non_upper_case_globals)]
 
@@ -12,17 +12,20 @@
 extern crate std;
 
 #[allow(clippy::all)]
+#[rustfmt::skip]
 mod types;
 pub use types::*;
 
 #[cfg(not(feature = "dlopen"))]
 #[allow(clippy::missing_safety_doc)]
+#[rustfmt::skip]
 mod link;
 #[cfg(not(feature = "dlopen"))]
 pub use link::*;
 
 #[cfg(feature = "dlopen")]
 #[allow(clippy::missing_safety_doc, clippy::too_many_arguments)]
+#[rustfmt::skip]
 mod dlopen;
 #[cfg(feature = "dlopen")]
 mod loader;

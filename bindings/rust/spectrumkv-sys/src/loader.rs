@@ -40,10 +40,8 @@ pub unsafe fn load(path: impl AsRef<OsStr>) -> Result<(), LoadError> {
     // SAFETY: the caller vouches for the file.
     let library = unsafe { libloading::Library::new(path) }.map_err(|e| say(e.to_string()))?;
     // SAFETY: every version of libspectrumkv has this function with this prototype.
-    let version = unsafe {
-        library.get::<unsafe extern "C" fn() -> u32>(c"skv_abi_version").map(|version| version())
-    }
-    .map_err(|e| say(e.to_string()))?;
+    let version = unsafe { library.get::<unsafe extern "C" fn() -> u32>(c"skv_abi_version").map(|version| version()) }
+        .map_err(|e| say(e.to_string()))?;
     if i64::from(version) != i64::from(SKV_ABI_VERSION) {
         return Err(say(format!("ABI version {version}, this crate needs {SKV_ABI_VERSION}")));
     }
