@@ -7,10 +7,11 @@ usage() {
   cat <<'TEXT'
 usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--help]
 
-Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python e2e.
+Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python rust go
+swig interop e2e.
 Then builds and runs unit, golden and faults tests again under AddressSanitizer + UBSan, and faults under TSan.
 
-  --fast         release build only, without e2e (a real model) and without sanitizers
+  --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
   --label LABEL  only tests with this label, release build
   --engines      also real serving engines (none in this version)
@@ -52,7 +53,7 @@ if ((!only_sanitizers)); then
   build release
   arguments=()
   [[ -n $label ]] && arguments+=(-L "^$label\$")
-  ((fast)) && arguments+=(-LE '^e2e$')
+  ((fast)) && arguments+=(-LE '^(e2e|slow)$')
   run release "${arguments[@]}"
 fi
 if ((!fast)) && [[ -z $label ]]; then

@@ -139,8 +139,8 @@ def camel(name: str) -> str:
 def go_name(constant: Constant, group: Group | None) -> str:
     if group is not None and group.go == "Err":
         return "Err" + camel(constant.name.removeprefix(group.prefix))
-    name = re.sub(r"(\d)BIT$", r"\1_BIT", constant.name.removeprefix("SKV_"))
-    return camel(name)
+    name = camel(re.sub(r"(\d)BIT$", r"\1_BIT", constant.name.removeprefix("SKV_")))
+    return name + "Key" if name in {g.name for g in GROUPS} else name
 
 
 def go(found: Header) -> str:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Rust crates: generated files, formatting, clippy, tests with both ways to find the library, documentation, packages.
-# SKV_LIBRARY is the library to test. Part: all (default) or fast (no packages, no leak count, one feature).
+# SKV_LIBRARY is the library to test. Part: fast, more (the feature dlopen,
+# leaks, examples, documentation, packages), or all (default).
 set -euo pipefail
 cd "$(dirname "$0")"
 part=${1:-all}
@@ -11,10 +12,12 @@ SPECTRUMKV_LIB_DIR=$(dirname "$SKV_LIBRARY")
 LD_LIBRARY_PATH=$SPECTRUMKV_LIB_DIR${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 run() { echo "+ $*"; "$@"; }
 
-run cargo fmt --all --check
-run ./generate.sh --check
-run cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-run cargo test --quiet --locked
+if [[ $part != more ]]; then
+  run cargo fmt --all --check
+  run ./generate.sh --check
+  run cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+  run cargo test --quiet --locked
+fi
 [[ $part == fast ]] && exit 0
 run cargo clippy --quiet --locked --all-targets --no-default-features --features dlopen -- -D warnings
 run cargo test --quiet --locked --no-default-features --features dlopen

@@ -21,7 +21,7 @@ mod sealed {
     impl Sealed for f32 {}
 }
 
-/// An element of KV memory: [`f16`], [`bf16`] or `f32`.
+/// An element of KV memory: [`half::f16`], [`half::bf16`] or `f32`.
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Its type in the header.
     const DTYPE: DType;

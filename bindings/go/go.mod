@@ -1,0 +1,3 @@
+module github.com/spectrumkv/libspectrumkv/bindings/go
+
+go 1.24
