@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.spectrumkv;
+
+import org.spectrumkv.raw.Native;
+
+/** A tier for every (layer, K or V, token), and the exact byte count it implies. */
+public final class Plan extends Handle {
+  /** A plan for the engine's device, with default options and the strategy "error-aware". It may outlive the engine. */
+  public Plan(Engine engine) {
+    super("plan", create(engine), false, always(Native::skv_plan_destroy));
+  }
+
+  private static long create(Engine engine) {
+    long[] out = new long[1];
+    try (Use device = engine.use()) {
+      Native.skv_plan_create(device.handle, out);
+    }
+    return out[0];
+  }
+
+  /** Sets an option ({@code SKV_PLAN_...}), before solving. Throws KEY, RANGE. */
+  public Plan set(int key, long value) {
+    try (Use plan = use()) {
+      Native.skv_plan_set(plan.handle, key, value);
+      return this;
+    }
+  }
+
+  /** The budget as a fraction of {@link Cache#rawBytes}; everything counts. Throws RANGE. */
+  public Plan budget(double fraction) {
+    try (Use plan = use()) {
+      Native.skv_plan_set_budget(plan.handle, fraction);
+      return this;
+    }
+  }
+
+  /** The budget in bytes. Throws RANGE. */
+  public Plan budgetBytes(long bytes) {
+    try (Use plan = use()) {
+      Native.skv_plan_set_budget_bytes(plan.handle, bytes);
+      return this;
+    }
+  }
+
+  /** The strategy by name: "error-aware", "raw", "uniform-2" to "uniform-8", "greedy". Throws KEY. */
+  public Plan strategy(String name) {
+    try (Use plan = use()) {
+      Native.skv_plan_set_strategy(plan.handle, name);
+      return this;
+    }
+  }
+
+  /** {@link #solve(Cache, Scores)}, scoring keys and values here when the strategy needs it. */
+  public Plan solve(Cache cache) {
+    try (Use view = cache.use();
+        Use plan = use()) {
+      Native.skv_plan_solve(plan.handle, view.handle, 0);
+      return this;
+    }
+  }
+
+  /** Chooses a tier for every row of the cache. Never exceeds the budget. Throws BUDGET (names the floor), STATE, GEOMETRY, LAYOUT. */
+  public Plan solve(Cache cache, Scores scores) {
+    try (Use view = cache.use();
+        Use plan = use();
+        Use weights = scores.use()) {
+      Native.skv_plan_solve(plan.handle, view.handle, weights.handle);
+      return this;
+    }
+  }
+
+  /** Exact payload bytes of the solved plan. Throws STATE. */
+  public long bytes() {
+    long[] out = new long[1];
+    try (Use plan = use()) {
+      Native.skv_plan_bytes(plan.handle, out);
+    }
+    return out[0];
+  }
+
+  /** The tiers ({@code SKV_TIER_...}) of a layer's K or V, one a token. Throws STATE, RANGE. */
+  public byte[] tiers(int layer, Half half, int tokens) {
+    byte[] out = new byte[tokens];
+    try (Use plan = use()) {
+      Native.skv_plan_get_tiers(plan.handle, layer, half.value, out);
+    }
+    return out;
+  }
+
+  /** Replaces the tiers of a layer's K or V of a solved plan; the budget is not checked. Throws STATE, RANGE, PERMITTED. */
+  public Plan tiers(int layer, Half half, byte[] tiers) {
+    try (Use plan = use()) {
+      Native.skv_plan_set_tiers(plan.handle, layer, half.value, tiers);
+      return this;
+    }
+  }
+}
