@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The interop program in Rust; see tests/interop/interop_test.py for what each of its commands does.
+
+use sha2::{Digest, Sha256};
+use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Layer, Payload, Plan, Result, Strides, f16};
+use std::io::Write as _;
+use std::time::Duration;
+
+const LAYERS: usize = 3;
+const TOKENS: usize = 200;
+const HEADS: usize = 2;
+const DIM: usize = 64;
+const PLANE: usize = TOKENS * HEADS * DIM;
+const ROWS: Strides = Strides::token_major(HEADS, DIM);
+const LONG: Duration = Duration::from_secs(30);
+
+fn halves(l: usize) -> [(Half, usize, Strides); 2] {
+    [(Half::K, 2 * l * PLANE, ROWS), (Half::V, (2 * l + 1) * PLANE, ROWS)]
+}
+
+fn shaped<'m>() -> Result<CacheBuilder<'m>> {
+    CacheBuilder::new(LAYERS)?.tokens(Layer::ALL, 0, TOKENS)?.layer(Layer::ALL, HEADS, DIM, DIM, DType::F16)
+}
+
+fn encode(path: &str) -> Result<Payload<'static>> {
+    let bytes = std::fs::read(path).expect("the tensors");
+    let memory: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+    let cache = (0..LAYERS).try_fold(shaped()?, |b, l| b.planes(l, &memory, &halves(l)))?.build()?;
+    let engine = Engine::cpu()?;
+    let mut plan = Plan::new(&engine)?;
+    plan.set_budget(0.4)?;
+    plan.solve(&cache, None)?;
+    engine.encode(&cache, &plan)
+}
+
+fn decode(payload: &Payload<'_>) -> Result<()> {
+    let mut memory = vec![f16::ZERO; 2 * LAYERS * PLANE];
+    let mut b = shaped()?;
+    for (l, layer) in memory.chunks_exact_mut(2 * PLANE).enumerate() {
+        b = b.planes_mut(l, layer, &halves(0))?;
+    }
+    Engine::cpu()?.decode(payload, &mut b.build_mut()?)?;
+    let mut digest = Sha256::new();
+    memory.iter().for_each(|x| digest.update(x.to_le_bytes()));
+    let text: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    println!("{text}");
+    std::io::stdout().flush().expect("stdout");
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["encode", tensors, out] => std::fs::write(out, encode(tensors)?.bytes()?).expect("written"),
+        ["decode", files @ ..] => files.iter().try_for_each(|file| decode(&Payload::load(file)?))?,
+        ["send", tensors, uri] => {
+            let payload = encode(tensors)?;
+            Endpoint::new()?.connect(uri, LONG)?.send(1, &payload, LONG)?.result(LONG)?;
+        }
+        ["receive", uri, count] => {
+            let endpoint = Endpoint::new()?;
+            println!("{}", endpoint.listen(uri)?);
+            for _ in 0..count.parse().expect("a number") {
+                decode(&endpoint.accept(2 * LONG)?.receive(LONG)?)?;
+            }
+        }
+        _ => panic!("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT"),
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.time.Duration;
+import java.util.HexFormat;
+import org.spectrumkv.Cache;
+import org.spectrumkv.Conn;
+import org.spectrumkv.DType;
+import org.spectrumkv.Endpoint;
+import org.spectrumkv.Engine;
+import org.spectrumkv.Half;
+import org.spectrumkv.Payload;
+import org.spectrumkv.Plan;
+import org.spectrumkv.Request;
+import org.spectrumkv.Strides;
+
+/** The interop program in Java; see tests/interop/interop_test.py for what each of its commands does. */
+public final class Interop {
+  private static final int LAYERS = 3;
+  private static final int TOKENS = 200;
+  private static final int HEADS = 2;
+  private static final int DIM = 64;
+  private static final int PLANE = TOKENS * HEADS * DIM * 2;
+  private static final Duration LONG = Duration.ofSeconds(30);
+
+  private Interop() {}
+
+  private static Cache view(ByteBuffer memory) {
+    Cache cache = new Cache(LAYERS).tokens(Cache.ALL, 0, TOKENS).layer(Cache.ALL, HEADS, DIM, DIM, DType.F16);
+    for (int i = 0; i < 2 * LAYERS; i++) {
+      cache.plane(
+          i / 2, Half.values()[i % 2], memory.slice(i * PLANE, PLANE), Strides.tokenMajor(HEADS, DIM, DType.F16));
+    }
+    return cache;
+  }
+
+  private static Payload encode(String path) throws Exception {
+    byte[] bytes = Files.readAllBytes(Path.of(path));
+    try (Engine engine = new Engine();
+        Cache cache = view(ByteBuffer.allocateDirect(bytes.length).put(0, bytes));
+        Plan plan = new Plan(engine).budget(0.4).solve(cache)) {
+      return engine.encode(cache, plan);
+    }
+  }
+
+  private static void decode(Payload payload) throws Exception {
+    ByteBuffer memory = ByteBuffer.allocateDirect(2 * LAYERS * PLANE);
+    try (Engine engine = new Engine();
+        Cache cache = view(memory)) {
+      engine.decode(payload, cache);
+    }
+    MessageDigest digest = MessageDigest.getInstance("SHA-256");
+    digest.update(memory);
+    System.out.println(HexFormat.of().formatHex(digest.digest()));
+  }
+
+  /** Runs one command. */
+  public static void main(String[] arguments) throws Exception {
+    switch (arguments[0]) {
+      case "encode" -> Files.write(Path.of(arguments[2]), encode(arguments[1]).toByteArray());
+      case "decode" -> {
+        for (int i = 1; i < arguments.length; i++) {
+          try (Payload payload = Payload.open(Files.readAllBytes(Path.of(arguments[i])))) {
+            decode(payload);
+          }
+        }
+      }
+      case "send" -> {
+        try (Payload payload = encode(arguments[1]);
+            Endpoint endpoint = new Endpoint();
+            Conn conn = endpoint.connect(arguments[2], LONG);
+            Request request = conn.send(1, payload, LONG)) {
+          request.result(LONG);
+        }
+      }
+      case "receive" -> {
+        try (Endpoint endpoint = new Endpoint()) {
+          System.out.println(endpoint.listen(arguments[1]));
+          for (int i = Integer.parseInt(arguments[2]); i > 0; i--) {
+            try (Conn conn = endpoint.accept(Duration.ofSeconds(60));
+                Payload payload = conn.receive(LONG)) {
+              decode(payload);
+            }
+          }
+        }
+      }
+      default -> throw new IllegalArgumentException(
+          "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT");
+    }
+  }
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interop program in C; see interop_test.py for what each of its commands does. */
+#include <openssl/evp.h>
+#include <spectrumkv.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LAYERS = 3, TOKENS = 200, HEADS = 2, DIM = 64, PLANE = TOKENS * HEADS * DIM * 2, ALL = 2 * LAYERS * PLANE };
+
+static skv_error err;
+
+static void try(skv_status status) {
+  if (status == SKV_OK) return;
+  fprintf(stderr, "%s: %s\n", skv_status_name(status), err.message);
+  exit(1);
+}
+
+static unsigned char* read_file(const char* path, size_t* size) {
+  FILE* f = fopen(path, "rb");
+  unsigned char* data = NULL;
+  long end = -1;
+  if (f != NULL && fseek(f, 0, SEEK_END) == 0 && (end = ftell(f)) >= 0 && fseek(f, 0, SEEK_SET) == 0) {
+    data = malloc((size_t)end + 1);
+  }
+  if (data == NULL || fread(data, 1, (size_t)end, f) != (size_t)end) {
+    perror(path);
+    exit(1);
+  }
+  fclose(f);
+  *size = (size_t)end;
+  return data;
+}
+
+static skv_cache* view(unsigned char* memory) {
+  skv_cache* cache;
+  int l, half;
+  try(skv_cache_create(LAYERS, &cache, &err));
+  try(skv_cache_set_tokens(cache, SKV_ALL, 0, TOKENS, &err));
+  try(skv_cache_set_layer(cache, SKV_ALL, HEADS, DIM, DIM, SKV_F16, &err));
+  for (l = 0; l < LAYERS; l++) {
+    for (half = 0; half < 2; half++) {
+      try(skv_cache_set_plane(cache, l, half, memory + (2 * l + half) * PLANE, PLANE, 0, HEADS * DIM * 2, DIM * 2, 2,
+                              &err));
+    }
+  }
+  return cache;
+}
+
+static skv_payload* encode(const char* path) {
+  size_t size;
+  unsigned char* memory = read_file(path, &size);
+  skv_engine* engine;
+  skv_plan* plan;
+  skv_payload* payload;
+  skv_cache* cache;
+  if (size != ALL) exit(1);
+  cache = view(memory);
+  try(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
+  try(skv_plan_create(engine, &plan, &err));
+  try(skv_plan_set_budget(plan, 0.4, &err));
+  try(skv_plan_solve(plan, cache, NULL, &err));
+  try(skv_encode(engine, cache, plan, NULL, &payload, &err));
+  skv_plan_destroy(plan);
+  skv_engine_destroy(engine);
+  skv_cache_destroy(cache);
+  free(memory);
+  return payload;
+}
+
+static void decode(skv_payload* payload) {
+  unsigned char *memory = calloc(1, ALL), digest[EVP_MAX_MD_SIZE];
+  unsigned int i, length = 0;
+  skv_engine* engine;
+  skv_cache* cache = view(memory);
+  try(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
+  try(skv_decode(engine, payload, cache, NULL, &err));
+  if (EVP_Digest(memory, ALL, digest, &length, EVP_sha256(), NULL) != 1) exit(1);
+  for (i = 0; i < length; i++) printf("%02x", digest[i]);
+  printf("\n");
+  fflush(stdout);
+  skv_cache_destroy(cache);
+  skv_engine_destroy(engine);
+  free(memory);
+}
+
+int main(int argc, char** argv) {
+  const char* command = argc > 2 ? argv[1] : "";
+  skv_payload* payload;
+  skv_endpoint* endpoint;
+  skv_conn* conn;
+  skv_request* request;
+  const void* bytes;
+  size_t size;
+  int i;
+  if (strcmp(command, "encode") == 0) {
+    FILE* f = fopen(argv[3], "wb");
+    payload = encode(argv[2]);
+    try(skv_payload_data(payload, &bytes, &size, &err));
+    if (f == NULL || fwrite(bytes, 1, size, f) != size || fclose(f) != 0) return 1;
+    skv_payload_destroy(payload);
+  } else if (strcmp(command, "decode") == 0) {
+    for (i = 2; i < argc; i++) {
+      unsigned char* data = read_file(argv[i], &size);
+      try(skv_payload_open(data, size, &payload, &err));
+      decode(payload);
+      skv_payload_destroy(payload);
+      free(data);
+    }
+  } else if (strcmp(command, "send") == 0) {
+    payload = encode(argv[2]);
+    try(skv_endpoint_create(&endpoint, &err));
+    try(skv_connect(endpoint, argv[3], skv_deadline_ms(30000), &conn, &err));
+    try(skv_send(conn, 1, payload, skv_deadline_ms(30000), &request, &err));
+    try(skv_request_wait(request, skv_deadline_ms(30000), &err));
+    try(skv_request_destroy(request, &err));
+    skv_conn_destroy(conn);
+    skv_endpoint_destroy(endpoint);
+    skv_payload_destroy(payload);
+  } else if (strcmp(command, "receive") == 0) {
+    char bound[128];
+    try(skv_endpoint_create(&endpoint, &err));
+    try(skv_listen(endpoint, argv[2], bound, sizeof bound, &err));
+    printf("%s\n", bound);
+    fflush(stdout);
+    for (i = atoi(argv[3]); i > 0; i--) {
+      try(skv_accept(endpoint, skv_deadline_ms(60000), &conn, &err));
+      try(skv_recv_offer(conn, skv_deadline_ms(30000), &request, &err));
+      try(skv_request_wait(request, skv_deadline_ms(30000), &err));
+      try(skv_offer_accept(request, NULL, 0, skv_deadline_ms(30000), &err));
+      try(skv_request_wait(request, skv_deadline_ms(30000), &err));
+      try(skv_request_payload(request, &payload, &err));
+      decode(payload);
+      skv_payload_destroy(payload);
+      try(skv_request_destroy(request, &err));
+      skv_conn_destroy(conn);
+    }
+    skv_endpoint_destroy(endpoint);
+  } else {
+    fprintf(stderr, "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT\n");
+    return 2;
+  }
+  return 0;
+}

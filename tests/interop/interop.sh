@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds the interop program of each language and runs interop_test.py over them. Java's classes are those of the test "java".
+set -euo pipefail
+c=$1 java=$2
+root=$(cd "$(dirname "$0")/../.." && pwd)
+: "${SKV_LIBRARY:?wanted: the library to test}"
+folder=$(dirname "$SKV_LIBRARY")
+export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SPECTRUMKV_LIBRARY=$SKV_LIBRARY
+export PYTHONPATH=$root/bindings/python/src PYTHONDONTWRITEBYTECODE=1
+bin=$root/build/interop
+mkdir -p "$bin"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/build/cargo}
+(cd "$root/bindings/rust" && SPECTRUMKV_LIB_DIR=$folder cargo build --quiet --locked --example interop)
+export GOCACHE=${GOCACHE:-$root/build/go} GOFLAGS=-buildvcs=false
+(cd "$root/bindings/go" && CGO_CFLAGS="-I$root/include" CGO_LDFLAGS="-L$folder" \
+  go build -tags=spectrumkv_flags -o "$bin/go" ./internal/interop/main)
+(cd "$root/bindings/go/purego" && CGO_ENABLED=0 go build -o "$bin/purego" ./internal/interop)
+
+classes=$root/build/java
+exec "$SKV_PYTHON" "$root/tests/interop/interop_test.py" \
+  "c=$c" \
+  "python=$SKV_PYTHON $root/tests/interop/interop.py" \
+  "rust=$CARGO_TARGET_DIR/debug/examples/interop" \
+  "go=$bin/go" \
+  "purego=$bin/purego" \
+  "java=java -XX:TieredStopAtLevel=1 -Dspectrumkv.jni=$java/libspectrumkv_java.so -cp $classes/classes:$classes/test-classes Interop"
