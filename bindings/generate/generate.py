@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the constants of the Rust and Go bindings, and Go's function tables, from `include/spectrumkv.h`.
 
-    generate.py [--check]
+    generate.py [--check] [HEADER]
 
 With ``--check`` nothing is written: files that are out of date are named with the functions and constants they lack,
 and the exit status is 1. Raw Rust bindings are bindgen's (`bindings/rust/generate.sh`); `scripts/generate.sh` runs both.
@@ -172,7 +172,8 @@ def gofmt(text: str) -> str:
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
-    found = header.read(ROOT / "include" / "spectrumkv.h")
+    others = [argument for argument in sys.argv[1:] if argument != "--check"]
+    found = header.read(Path(others[0]) if others else ROOT / "include" / "spectrumkv.h")
     bindings = ROOT / "bindings"
     files = {
         bindings / "rust" / "spectrumkv" / "src" / "constants.rs": rust(found),

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libspectrumkv: moves an LLM's KV cache from a prefill worker to a decode worker in a fraction of its bytes.
+ * This header is the whole ABI and its manual. It needs nothing but <stddef.h> and <stdint.h>.
+ *
+ * ---------------------------------------------------------------------------------------------------------------
+ * A complete program (extracted, compiled and run by the tests): encode a cache, decode it into another one.
+ *
+ * EXAMPLE-BEGIN
+ * #include <spectrumkv.h>
+ * #include <stdio.h>
+ * #define TRY(call) if ((call) != SKV_OK) { printf("%s: %s\n", skv_status_name(err.status), err.message); return 1; }
+ *
+ * enum { TOKENS = 512, HEADS = 2, DIM = 64, BYTES = TOKENS * HEADS * DIM * 4 };
+ * static float k[TOKENS][HEADS][DIM], v[TOKENS][HEADS][DIM], k2[TOKENS][HEADS][DIM], v2[TOKENS][HEADS][DIM];
+ *
+ * static skv_status view(float* kp, float* vp, skv_cache** out, skv_error* err) {
+ *   skv_status s = skv_cache_create(1, out, err);
+ *   if (s == SKV_OK) s = skv_cache_set_tokens(*out, SKV_ALL, 0, TOKENS, err);
+ *   if (s == SKV_OK) s = skv_cache_set_layer(*out, 0, HEADS, DIM, DIM, SKV_F32, err);
+ *   if (s == SKV_OK) s = skv_cache_set_plane(*out, 0, SKV_K, kp, BYTES, 0, HEADS * DIM * 4, DIM * 4, 4, err);
+ *   if (s == SKV_OK) s = skv_cache_set_plane(*out, 0, SKV_V, vp, BYTES, 0, HEADS * DIM * 4, DIM * 4, 4, err);
+ *   return s;
+ * }
+ *
+ * int main(void) {
+ *   skv_error err; skv_engine* engine; skv_cache *from, *to; skv_plan* plan; skv_payload *sent, *got;
+ *   const void* bytes; size_t size;
+ *   for (int i = 0; i < TOKENS * HEADS * DIM; i++) (&k[0][0][0])[i] = (&v[0][0][0])[i] = (float)(i * 37 % 101) / 50 - 1;
+ *   TRY(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
+ *   TRY(view(&k[0][0][0], &v[0][0][0], &from, &err));
+ *   TRY(view(&k2[0][0][0], &v2[0][0][0], &to, &err));
+ *   TRY(skv_plan_create(engine, &plan, &err));
+ *   TRY(skv_plan_set_budget(plan, 0.40, &err));              // of the 16-bit size, everything counted
+ *   TRY(skv_plan_solve(plan, from, NULL, &err));
+ *   TRY(skv_encode(engine, from, plan, NULL, &sent, &err));
+ *   TRY(skv_payload_data(sent, &bytes, &size, &err));        // ... these bytes travel ...
+ *   TRY(skv_payload_open(bytes, size, &got, &err));
+ *   TRY(skv_decode(engine, got, to, NULL, &err));
+ *   printf("%zu bytes, k %.3f -> %.3f\n", size, k[99][1][7], k2[99][1][7]);
+ *   skv_payload_destroy(got); skv_payload_destroy(sent); skv_plan_destroy(plan);
+ *   skv_cache_destroy(to); skv_cache_destroy(from); skv_engine_destroy(engine);
+ *   return 0;
+ * }
+ * EXAMPLE-END
+ *
+ * ---------------------------------------------------------------------------------------------------------------
+ * Words. engine: a device with its threads and scratch. cache: a view of KV memory the caller owns. scores: how much
+ * each token matters. plan: a tier for every (layer, K or V, token) and the exact byte count it implies. tier: how
+ * many bits a token's row is sent with. payload: the encoded bytes, one self-contained segment a layer. receipt: what
+ * was done. endpoint, conn, request: a local end, one peer, one asynchronous operation.
+ *
+ * The flow. cache -> score -> plan -> encode -> payload -> send | receive -> payload -> decode -> cache.
+ *
+ * Rules that hold everywhere.
+ * - Every fallible function returns a skv_status and takes a nullable caller-owned skv_error* last. On SKV_OK the error
+ *   is left untouched except status = native = 0 and an empty message. There is no last-error function.
+ * - Output parameters are written only on success.
+ * - Handles are opaque. skv_x_destroy(NULL) does nothing. Any destruction order is safe.
+ * - The library never hands out memory that the caller must free; it hands out handles.
+ * - Threads: any thread may use any handle, one call at a time per handle; distinct handles are independent. Endpoint,
+ *   conn and request handles are fully thread-safe.
+ * - An engine, cache, plan or payload passed to a call must stay alive and unchanged until the call returns.
+ * - Sizes and strides are bytes, tokens are counted from the first token of the view, positions from the first token
+ *   of the sequence. "dim" is the number of channels of one kv-head. "Row" is one token of one layer's K or V.
+ * - Deadlines are absolute CLOCK_MONOTONIC nanoseconds (skv_deadline_ms makes one). No call waits without one.
+ * - Streams are CUDA streams (cudaStream_t) passed as void*; NULL on CPU.
+ */
+#ifndef SPECTRUMKV_H
+#define SPECTRUMKV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(SKV_BUILDING) && defined(__GNUC__)
+#define SKV_API __attribute__((visibility("default")))
+#else
+#define SKV_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------- versions */
+
+/* Library version (SemVer). */
+#define SKV_VERSION_MAJOR 0
+#define SKV_VERSION_MINOR 1
+#define SKV_VERSION_PATCH 0
+/* ABI version: the SONAME's number and the symbol version node. Require skv_abi_version() == SKV_ABI_VERSION. */
+#define SKV_ABI_VERSION 0
+/* Payload format written (docs/wire-format.md). A reader accepts its own major and any minor. */
+#define SKV_WIRE_MAJOR 1
+#define SKV_WIRE_MINOR 0
+
+/* Library version as major * 10000 + minor * 100 + patch. Since 0.1. */
+SKV_API uint32_t skv_version(void);
+/* "0.1.0". Static storage. Since 0.1. */
+SKV_API const char* skv_version_string(void);
+/* SKV_ABI_VERSION of the loaded library. Since 0.1. */
+SKV_API uint32_t skv_abi_version(void);
+/* Payload format written, major * 256 + minor. Since 0.1. */
+SKV_API uint32_t skv_wire_version(void);
+
+/* --------------------------------------------------------------------------------------------------- errors */
+
+/* 0 is success, negative is an error, 1 is "not finished". Values never change and are never reused. */
+typedef int32_t skv_status;
+
+#define SKV_OK 0
+#define SKV_IN_PROGRESS 1 /* not an error: the request has not ended yet */
+
+/* -10 .. arguments: the call was wrong, nothing was done */
+#define SKV_E_ARGUMENT (-10) /* an argument makes no sense, or the handle is not of this kind */
+#define SKV_E_NULL (-11)     /* a required pointer is NULL */
+#define SKV_E_RANGE (-12)    /* an index, count or value is out of its range */
+#define SKV_E_DTYPE (-13)    /* the element type is not supported here */
+#define SKV_E_STRIDE (-14)   /* a stride is negative, too small, misaligned or leaves the plane */
+#define SKV_E_OVERLAP (-15)  /* two elements of a view share memory */
+#define SKV_E_BLOCK_ID (-16) /* a block id is negative, out of the plane, used twice, or there are too few of them */
+#define SKV_E_KEY (-17)      /* no such option key, or no such name */
+#define SKV_E_GEOMETRY (-18) /* heads or dims that the codec cannot express */
+#define SKV_E_EMPTY (-19)    /* zero tokens, zero layers, or a layer or plane that was never set */
+/* -20 .. state */
+#define SKV_E_STATE (-20)  /* the handle is not in the state this call needs */
+#define SKV_E_BUSY (-21)   /* the request is still live */
+#define SKV_E_CLOSED (-22) /* the endpoint or conn was destroyed or shut down */
+/* -30 .. resources */
+#define SKV_E_NO_MEMORY (-30)
+#define SKV_E_NO_RESOURCE (-31) /* threads, sockets, a cap of the endpoint */
+#define SKV_E_UNAVAILABLE (-32) /* this build or machine lacks it (CUDA, NCCL, a plane) */
+#define SKV_E_TOO_SMALL (-33)   /* the caller's buffer is too small */
+#define SKV_E_IO (-34)          /* the operating system said no; native holds errno */
+/* -40 .. budget and policy */
+#define SKV_E_BUDGET (-40)    /* below the floor; the message names the floor */
+#define SKV_E_PERMITTED (-41) /* the plan or payload needs something that was not permitted (e.g. dropped tokens) */
+/* -50 .. malformed payload */
+#define SKV_E_MALFORMED (-50) /* a field, map or size contradicts another */
+#define SKV_E_TRUNCATED (-51) /* ends early */
+#define SKV_E_TRAILING (-52)  /* bytes after the end */
+/* -60 .. version */
+#define SKV_E_VERSION (-60) /* another wire major */
+#define SKV_E_FEATURE (-61) /* a flag, code or dtype this version does not know */
+/* -70 .. identity */
+#define SKV_E_MODEL (-70)   /* payload of another model (fingerprint differs) */
+#define SKV_E_REQUEST (-71) /* payload of another request */
+#define SKV_E_LAYOUT (-72)  /* other layers, heads, dims or tokens than the destination */
+/* -80 .. integrity */
+#define SKV_E_CHECKSUM (-80)
+/* -90 .. values */
+#define SKV_E_NON_FINITE (-90) /* Inf or NaN in a row that would be quantized */
+#define SKV_E_OVERFLOW (-91)   /* a value too large for the quantizer's 16-bit scale */
+/* -100, -110: devices */
+#define SKV_E_CUDA (-100) /* native holds the CUDA error */
+#define SKV_E_NCCL (-110) /* native holds the NCCL result */
+/* -120 .. transport */
+#define SKV_E_TIMED_OUT (-120)
+#define SKV_E_CANCELLED (-121)
+#define SKV_E_PEER_LOST (-122)
+#define SKV_E_REJECTED (-123) /* the receiver said no; its reason is in the message */
+#define SKV_E_PROTOCOL (-124) /* the peer broke the protocol, or is no spectrumkv */
+#define SKV_E_POISONED (-125) /* a device operation could not be ended; its buffers are lost on purpose */
+#define SKV_E_ADDRESS (-126)  /* a URI that cannot be parsed, bound or reached */
+/* -130 */
+#define SKV_E_INTERNAL (-130) /* a defect of this library: please report it */
+
+/* 256 bytes, frozen. native: errno, CUDA or NCCL code, else 0. message: UTF-8, NUL-terminated, got and wanted. */
+typedef struct skv_error {
+  int32_t status;
+  int32_t native;
+  char message[248];
+} skv_error;
+
+/* "SKV_E_BUDGET" etc.; "SKV_UNKNOWN" for a value this library does not define. Static storage. Since 0.1. */
+SKV_API const char* skv_status_name(skv_status status);
+
+/* ------------------------------------------------------------------------------------------------ constants */
+
+#define SKV_ALL (-1) /* "every layer" where a layer index is taken and the comment allows it */
+
+/* Which half of a layer. */
+#define SKV_K 0
+#define SKV_V 1
+
+/* Element types (values are those of the wire). */
+#define SKV_F16 1
+#define SKV_BF16 2
+#define SKV_F32 3
+
+/* Tiers. n in 1..4 planes of 2 bits. DROP is planned only for callers that can mask a token. */
+#define SKV_TIER_DROP 0
+#define SKV_TIER_2BIT 1
+#define SKV_TIER_4BIT 2
+#define SKV_TIER_6BIT 3
+#define SKV_TIER_8BIT 4
+#define SKV_TIER_RAW 5
+
+/* Transforms, a set of flags per layer and half. Hadamard runs over channels a stride of dim/n apart. */
+#define SKV_TRANSFORM_NONE 0
+#define SKV_TRANSFORM_MEAN 1       /* subtract each channel's mean over the chunk */
+#define SKV_TRANSFORM_BALANCE 2    /* divide each channel by the normalised root of its range */
+#define SKV_TRANSFORM_HADAMARD8 4  /* n = 8 */
+#define SKV_TRANSFORM_HADAMARD16 8 /* n = 16; not together with HADAMARD8 */
+
+/* Codes. */
+#define SKV_CODE_EMBEDDED 0 /* four nested 2-bit planes of one 8-bit code (docs/wire-format.md) */
+#define SKV_CODE_PAPER 1    /* arXiv 2606.08635: symmetric absmax/127 and absmax/7 per token and head */
+
+/* Where a plan's scores came from. */
+#define SKV_SCORED_NONE 0    /* none needed: the strategy ignores them */
+#define SKV_SCORED_KV 1      /* keys and values only */
+#define SKV_SCORED_QUERIES 2 /* the last queries */
+#define SKV_SCORED_CALLER 3  /* the caller's weights */
+
+/* Planes that carry bytes between peers. */
+#define SKV_PLANE_NONE 0
+#define SKV_PLANE_INPROC 1
+#define SKV_PLANE_INLINE 2 /* data frames on the TCP or Unix stream */
+
+#define SKV_FINGERPRINT_BYTES 32
+#define SKV_REQUEST_ID_BYTES 16
+
+typedef struct skv_engine skv_engine;
+typedef struct skv_cache skv_cache;
+typedef struct skv_scores skv_scores;
+typedef struct skv_plan skv_plan;
+typedef struct skv_payload skv_payload;
+typedef struct skv_endpoint skv_endpoint;
+typedef struct skv_conn skv_conn;
+typedef struct skv_request skv_request;
+
+/* --------------------------------------------------------------------------------------------------- engine */
+
+#define SKV_DEVICE_CPU (-1) /* >= 0: CUDA device ordinal */
+
+/* Engine options. */
+#define SKV_ENGINE_THREADS 1 /* worker threads including the caller's, 1..256; 0 (default): one a core, at most 8 */
+#define SKV_ENGINE_TARGET 2  /* pin the kernels: one of SKV_TARGET_*; default AUTO, or environment SPECTRUMKV_TARGET */
+#define SKV_TARGET_AUTO 0
+#define SKV_TARGET_SCALAR 1
+#define SKV_TARGET_AVX2 2
+#define SKV_TARGET_AVX512 3
+#define SKV_TARGET_NEON 4
+
+/* Creates an engine on a device. Threads are started on first use.
+ * Errors: NULL, RANGE (device), UNAVAILABLE (CUDA not built in or no such device), NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_engine_create(int32_t device, skv_engine** out, skv_error* err);
+/* Sets an option before or between calls. Errors: KEY, RANGE, UNAVAILABLE (target not on this CPU). Since 0.1. */
+SKV_API skv_status skv_engine_set(skv_engine* engine, int32_t key, int64_t value, skv_error* err);
+/* Reads an option's value in force (TARGET: the one chosen). Errors: KEY, NULL. Since 0.1. */
+SKV_API skv_status skv_engine_get(const skv_engine* engine, int32_t key, int64_t* out, skv_error* err);
+/* Writes a NUL-terminated line such as "cpu avx512 2 threads" to buffer[capacity].
+ * Errors: NULL, TOO_SMALL (128 is enough). Since 0.1. */
+SKV_API skv_status skv_engine_describe(const skv_engine* engine, char* buffer, size_t capacity, skv_error* err);
+SKV_API void skv_engine_destroy(skv_engine* engine);
+
+/* ---------------------------------------------------------------------------------------------------- cache */
+
+/* A view of KV memory that the caller owns and keeps valid while the view is used. Source for scoring and encoding,
+ * destination for decoding. Build it with the setters below, in any order.
+ * Address of element (token t, head h, channel c) of a plane, t counted from the layer's first token:
+ *   base + block * stride_block + (t % block_tokens) * stride_token + h * stride_head + c * stride_elem,
+ * block = block_ids[t / block_tokens] with a block table, else 0 (then block_tokens is the token count).
+ * That covers token-major and head-major tensors, padded pages, fused K|V rows, transposed V, rings (a block table of
+ * one-token blocks) and latent-only layers (v_dim 0). */
+
+/* layers: 1..4096. Errors: NULL, RANGE, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_cache_create(int32_t layers, skv_cache** out, skv_error* err);
+/* Token range of a layer (or SKV_ALL): first_position 0..2^62, tokens 1..2^28. Layers may differ (sliding window).
+ * Errors: RANGE, EMPTY. Since 0.1. */
+SKV_API skv_status skv_cache_set_tokens(skv_cache* cache, int32_t layer, int64_t first_position, int64_t tokens,
+                                        skv_error* err);
+/* Geometry of a layer (or SKV_ALL): kv_heads 1..1024; k_dim, v_dim multiples of 8 in 8..4096, v_dim may be 0 (no V);
+ * dtype SKV_F16, SKV_BF16 or SKV_F32. Errors: RANGE, GEOMETRY, DTYPE. Since 0.1. */
+SKV_API skv_status skv_cache_set_layer(skv_cache* cache, int32_t layer, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
+                                       int32_t dtype, skv_error* err);
+/* This view's heads are heads first_head (0..65535) .. first_head + kv_heads - 1 of the layer (tensor parallel slices;
+ * default 0). A destination may hold a subset of the payload's heads. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_cache_set_first_head(skv_cache* cache, int32_t layer, int32_t first_head, skv_error* err);
+/* Group of a layer (default 0): layers that share cells or a block-table kind (vLLM KV-cache groups, llama.cpp's
+ * full and sliding-window caches). 0..255. Travels with the payload. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_cache_set_group(skv_cache* cache, int32_t layer, int32_t group, skv_error* err);
+/* Memory of a layer's K or V: base[bytes], strides in bytes as above, all >= 0, base and strides multiples of the
+ * element size. stride_block is ignored without a block table. Checked as a whole by skv_cache_check and by every
+ * call that uses the view. Errors: NULL, RANGE, STRIDE. Since 0.1. */
+SKV_API skv_status skv_cache_set_plane(skv_cache* cache, int32_t layer, int32_t half, void* base, size_t bytes,
+                                       int64_t stride_block, int64_t stride_token, int64_t stride_head,
+                                       int64_t stride_elem, skv_error* err);
+/* Block table of a layer (or SKV_ALL), copied. count * block_tokens must cover the tokens; block_tokens 1..65536.
+ * Errors: NULL, RANGE, BLOCK_ID. Since 0.1. */
+SKV_API skv_status skv_cache_set_blocks(skv_cache* cache, int32_t layer, const int32_t* block_ids, size_t count,
+                                        int32_t block_tokens, skv_error* err);
+/* What this cache belongs to: fingerprint[32] of the model (weights, tokenizer, RoPE: the caller's scheme) and
+ * request_id[16]. Either may be NULL (all zero). A payload carries its source's identity; a destination accepts only
+ * an equal fingerprint, and an equal request id unless its own is all zero. Errors: none but a bad handle. Since 0.1. */
+SKV_API skv_status skv_cache_set_identity(skv_cache* cache, const uint8_t* fingerprint, const uint8_t* request_id,
+                                          skv_error* err);
+/* Cache options. */
+#define SKV_CACHE_CAN_MASK 1 /* 1: the engine behind this cache masks dropped tokens; default 0 */
+SKV_API skv_status skv_cache_set(skv_cache* cache, int32_t key, int64_t value, skv_error* err);
+/* Checks the whole view: everything set, every element inside its plane, block ids valid and distinct, no two elements
+ * sharing memory. Errors: EMPTY, STRIDE, BLOCK_ID, OVERLAP, RANGE. Since 0.1. */
+SKV_API skv_status skv_cache_check(const skv_cache* cache, skv_error* err);
+/* Bytes of the same elements at 16 bits each, whatever the dtype: what ratios and budget fractions refer to.
+ * Errors: EMPTY. Since 0.1. */
+SKV_API skv_status skv_cache_raw_bytes(const skv_cache* cache, uint64_t* out, skv_error* err);
+SKV_API void skv_cache_destroy(skv_cache* cache);
+
+/* A view of a llama.cpp sequence state (llama_state_seq_get_data). The blob is caller-owned and must outlive the view.
+ * heads[layers]: kv-heads of each layer in blob order (full-attention cache first, then the sliding-window one). The
+ * dims follow from the row sizes. Handles v_trans 0 and 1, F16/BF16/F32 and sliding-window pairs, cells in any order.
+ * Errors: MALFORMED, TRUNCATED, TRAILING, FEATURE (quantized or unknown types, several sequences a cell),
+ * GEOMETRY (heads do not divide a row), RANGE (other layer count), EMPTY. Since 0.1. */
+SKV_API skv_status skv_cache_from_llama(const void* blob, size_t bytes, const int32_t* heads, int32_t layers,
+                                        skv_cache** out, skv_error* err);
+/* Bytes of the blob that holds a payload's cells for a llama.cpp context with this v_trans (0: flash attention on,
+ * 1: off) and element type. Errors: DTYPE, LAYOUT (payload is not a llama.cpp shape). Since 0.1. */
+SKV_API skv_status skv_llama_blob_bytes(const skv_payload* payload, int32_t v_trans, int32_t dtype, uint64_t* out,
+                                        skv_error* err);
+/* Frames blob[bytes] (all of it but the tensor elements) and returns a view whose decoding completes it; the result
+ * is what llama_state_seq_set_data accepts. The blob must outlive the view. The view carries the payload's request id and
+ * the fingerprint given (NULL: all zero). Errors: as above, TOO_SMALL. Since 0.1. */
+SKV_API skv_status skv_cache_to_llama(const skv_payload* payload, int32_t v_trans, int32_t dtype,
+                                      const uint8_t* fingerprint, void* blob, size_t bytes, skv_cache** out,
+                                      skv_error* err);
+
+/* --------------------------------------------------------------------------------------------------- scores */
+
+/* How much an error in each token's K or V row costs. Three sources, the first given wins per (layer, half):
+ * the caller's weights; the last queries (error-aware: squared attention x value spread x query norm); else keys and
+ * values alone. */
+
+/* Errors: NULL, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_scores_create(skv_scores** out, skv_error* err);
+/* The caller's weights for one half of a layer (or SKV_ALL): weights[tokens], finite and >= 0, copied. The cost of a
+ * tier is weight x the row's mean squared error in that tier. Errors: NULL, RANGE, NON_FINITE. Since 0.1. */
+SKV_API skv_status skv_scores_set_weights(skv_scores* scores, int32_t layer, int32_t half, const float* weights,
+                                          size_t tokens, skv_error* err);
+/* The queries (after RoPE) of the last `count` tokens of a layer, 1..4096: element (i, head h, channel c) at
+ * base + i * stride_query + h * stride_head + c * stride_elem, all inside base[bytes]; heads is a multiple of the
+ * layer's kv-heads (GQA: query head h reads kv-head h / (heads / kv_heads)). scale: the softmax scale, 0 for
+ * 1/sqrt(k_dim). window: sliding-window length, 0 for none. The memory is read by skv_score only.
+ * Errors: NULL, RANGE, DTYPE, STRIDE. Since 0.1. */
+SKV_API skv_status skv_scores_set_queries(skv_scores* scores, int32_t layer, const void* base, size_t bytes,
+                                          int32_t dtype, int32_t count, int32_t heads, int64_t stride_query,
+                                          int64_t stride_head, int64_t stride_elem, float scale, int32_t window,
+                                          skv_error* err);
+/* Computes every weight that the caller did not give. Errors: those of skv_cache_check, GEOMETRY (queries do not fit
+ * the cache), NON_FINITE. Since 0.1. */
+SKV_API skv_status skv_score(skv_engine* engine, const skv_cache* cache, skv_scores* scores, skv_error* err);
+/* Copies the weights of one layer and half to out[tokens]. Errors: STATE (not scored yet), RANGE. Since 0.1. */
+SKV_API skv_status skv_scores_get(const skv_scores* scores, int32_t layer, int32_t half, float* out, size_t tokens,
+                                  skv_error* err);
+SKV_API void skv_scores_destroy(skv_scores* scores);
+
+/* ----------------------------------------------------------------------------------------------------- plan */
+
+/* Plan options; set before skv_plan_solve. */
+#define SKV_PLAN_SINKS 1        /* leading tokens (of the sequence) kept RAW; default 4 */
+#define SKV_PLAN_CHUNK 2        /* tokens that share means and balances, 32..256 in steps of 32; default 256 */
+#define SKV_PLAN_K_TRANSFORMS 3 /* default MEAN|BALANCE|HADAMARD8 (HADAMARD16 when k_dim >= 256) */
+#define SKV_PLAN_V_TRANSFORMS 4 /* default HADAMARD8 (HADAMARD16 when v_dim >= 256) */
+#define SKV_PLAN_CODE 5         /* SKV_CODE_*; default EMBEDDED */
+#define SKV_PLAN_K_TIERS 6      /* bit set of 1 << tier the plan may use; default {4,6,8,RAW} */
+#define SKV_PLAN_V_TIERS 7      /* default {2,4,6,8,RAW} */
+#define SKV_PLAN_RAW_DTYPE 8    /* how RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16 */
+
+/* Creates a plan for an engine's device with default options and the "error-aware" strategy.
+ * Errors: NULL, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_plan_create(skv_engine* engine, skv_plan** out, skv_error* err);
+/* Errors: KEY, RANGE. Since 0.1. */
+SKV_API skv_status skv_plan_set(skv_plan* plan, int32_t key, int64_t value, skv_error* err);
+/* The budget as a fraction of skv_cache_raw_bytes, > 0. Headers, maps, scales, channel vectors and digests count.
+ * Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_plan_set_budget(skv_plan* plan, double fraction, skv_error* err);
+/* The budget in bytes, > 0. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_plan_set_budget_bytes(skv_plan* plan, uint64_t bytes, skv_error* err);
+/* The strategy by name. Errors: NULL, KEY. Since 0.1.
+ *   "error-aware"  minimise weight x squared error under the byte budget with one Lagrange multiplier (default)
+ *   "raw"          every row RAW; the budget is not used; lossless
+ *   "uniform-2" | "uniform-4" | "uniform-6" | "uniform-8"   one tier for all but the sinks; the budget is not used
+ *   "greedy"       the paper's three-tier greedy by importance (arXiv 2606.08635, f8 = 4b - 1 ...) with the paper's
+ *                  code, no transforms, the paper's position, recency and key-norm importance */
+SKV_API skv_status skv_plan_set_strategy(skv_plan* plan, const char* name, skv_error* err);
+/* Chooses a tier for every row of the cache. scores may be NULL (keys and values only are scored here when the
+ * strategy needs it). Never exceeds the budget. Errors: those of skv_cache_check and skv_score, BUDGET (names the
+ * floor), STATE (no budget set), GEOMETRY (a transform does not divide the dim), LAYOUT (scores of another shape).
+ * Since 0.1. */
+SKV_API skv_status skv_plan_solve(skv_plan* plan, const skv_cache* cache, const skv_scores* scores, skv_error* err);
+/* Exact payload bytes of the solved plan. Errors: STATE. Since 0.1. */
+SKV_API skv_status skv_plan_bytes(const skv_plan* plan, uint64_t* out, skv_error* err);
+/* Copies the tiers of a layer's K or V to out[tokens]. Errors: STATE, RANGE. Since 0.1. */
+SKV_API skv_status skv_plan_get_tiers(const skv_plan* plan, int32_t layer, int32_t half, uint8_t* out, size_t tokens,
+                                      skv_error* err);
+/* Replaces the tiers of a layer's K or V of a solved plan (the byte count follows; the budget is not checked).
+ * Errors: STATE, RANGE, PERMITTED (DROP for a cache that cannot mask). Since 0.1. */
+SKV_API skv_status skv_plan_set_tiers(skv_plan* plan, int32_t layer, int32_t half, const uint8_t* tiers, size_t tokens,
+                                      skv_error* err);
+SKV_API void skv_plan_destroy(skv_plan* plan);
+
+/* -------------------------------------------------------------------------------------------------- payload */
+
+/* Encodes the whole cache into a new payload that owns its bytes. The cache must have the geometry, tokens and
+ * identity that the plan was solved for. On any error no payload is made.
+ * Errors: those of skv_cache_check, STATE (plan not solved), LAYOUT, NON_FINITE, OVERFLOW, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_encode(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, void* stream,
+                              skv_payload** out, skv_error* err);
+/* The same into caller-owned memory of skv_plan_bytes(plan) bytes, 16-byte aligned, which must outlive the payload.
+ * Errors: as above, TOO_SMALL, ARGUMENT (alignment). Since 0.1. */
+SKV_API skv_status skv_encode_into(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, void* stream,
+                                   void* buffer, size_t bytes, skv_payload** out, skv_error* err);
+/* Layer-wise: an empty payload for the plan (buffer NULL: owned by the payload), to be filled one layer at a time.
+ * The payload can be read once every layer is in. Errors: as skv_encode_into. Since 0.1. */
+SKV_API skv_status skv_payload_create(const skv_cache* cache, const skv_plan* plan, void* buffer, size_t bytes,
+                                      skv_payload** out, skv_error* err);
+/* Encodes one layer into its place. On error that layer's place is left zero and may be encoded again.
+ * Errors: as skv_encode, STATE (layer already encoded, or not a payload under construction). Since 0.1. */
+SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, int32_t layer,
+                                    void* stream, skv_payload* payload, skv_error* err);
+
+/* Opens bytes as a payload: checks the header's digest, every length, map and field of every segment. The bytes are
+ * not copied; they must outlive the payload and not change. Segment digests are checked before a segment is decoded,
+ * or all at once by skv_payload_verify. Safe on untrusted bytes.
+ * Errors: NULL, TRUNCATED, TRAILING, MALFORMED, VERSION, FEATURE, CHECKSUM (of the header). Since 0.1. */
+SKV_API skv_status skv_payload_open(const void* bytes, size_t size, skv_payload** out, skv_error* err);
+/* Checks every segment's digest. Errors: CHECKSUM, STATE (under construction). Since 0.1. */
+SKV_API skv_status skv_payload_verify(skv_payload* payload, skv_error* err);
+/* The payload's bytes, valid while it lives. Errors: STATE (layers missing). Since 0.1. */
+SKV_API skv_status skv_payload_data(const skv_payload* payload, const void** data, size_t* size, skv_error* err);
+/* fingerprint[32] and request_id[16], either may be NULL. Since 0.1. */
+SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fingerprint, uint8_t* request_id,
+                                        skv_error* err);
+
+/* Facts about a payload (layer = SKV_ALL) or one of its segments. */
+#define SKV_PAYLOAD_BYTES 1     /* of the payload, or of the segment; in bytes */
+#define SKV_PAYLOAD_LAYERS 2    /* payload only */
+#define SKV_PAYLOAD_RAW_BYTES 3 /* at 16 bits an element */
+#define SKV_PAYLOAD_WIRE 4      /* payload only: major * 256 + minor */
+#define SKV_PAYLOAD_TOKENS 5    /* segment, or the most tokens of any segment */
+#define SKV_PAYLOAD_POSITION 6  /* segment only, as all below: first position */
+#define SKV_PAYLOAD_HEADS 7
+#define SKV_PAYLOAD_K_DIM 8
+#define SKV_PAYLOAD_V_DIM 9
+#define SKV_PAYLOAD_DTYPE 10
+#define SKV_PAYLOAD_RAW_DTYPE 11
+#define SKV_PAYLOAD_CHUNK 12
+#define SKV_PAYLOAD_CODE 13
+#define SKV_PAYLOAD_K_TRANSFORMS 14
+#define SKV_PAYLOAD_V_TRANSFORMS 15
+#define SKV_PAYLOAD_GROUP 16
+#define SKV_PAYLOAD_FIRST_HEAD 17
+#define SKV_PAYLOAD_OFFSET 18 /* of the segment, from the payload's first byte */
+/* Errors: KEY, RANGE, NULL. Since 0.1. */
+SKV_API skv_status skv_payload_get(const skv_payload* payload, int32_t layer, int32_t key, int64_t* out,
+                                   skv_error* err);
+/* Copies the tiers of a segment's K or V to out[tokens]. Errors: RANGE. Since 0.1. */
+SKV_API skv_status skv_payload_get_tiers(const skv_payload* payload, int32_t layer, int32_t half, uint8_t* out,
+                                         size_t tokens, skv_error* err);
+
+/* Decodes every layer into the destination, whose layout, block size, dtype and head range may differ from the
+ * source's. Every segment's digest, the identity, the geometry and the view are checked before the first byte is
+ * written; on any error the destination is untouched. Payload layer i goes to cache layer i.
+ * Errors: those of skv_cache_check, MODEL, REQUEST, LAYOUT, CHECKSUM, PERMITTED (dropped tokens and the cache cannot
+ * mask), STATE, MALFORMED (scales or channel vectors that are not finite). Since 0.1. */
+SKV_API skv_status skv_decode(skv_engine* engine, skv_payload* payload, const skv_cache* cache, void* stream,
+                              skv_error* err);
+/* The same for one layer. Since 0.1. */
+SKV_API skv_status skv_decode_layer(skv_engine* engine, skv_payload* payload, const skv_cache* cache, int32_t layer,
+                                    void* stream, skv_error* err);
+SKV_API void skv_payload_destroy(skv_payload* payload);
+
+/* What was done. Fields are only ever appended: set struct_size = sizeof(skv_receipt) before the call; the library
+ * fills what fits. Times are 0 where the step did not happen in this process. */
+typedef struct skv_receipt {
+  uint32_t struct_size;
+  int32_t scored;               /* SKV_SCORED_* the plan was made with */
+  uint64_t raw_bytes;           /* at 16 bits an element */
+  uint64_t budget_bytes;        /* asked for; 0 when the strategy takes none */
+  uint64_t payload_bytes;       /* achieved, everything counted */
+  double ratio;                 /* payload_bytes / raw_bytes */
+  uint64_t k_rows[8];           /* K rows (tokens x layers) by tier */
+  uint64_t v_rows[8];           /* V rows by tier */
+  uint64_t score_ns;            /* scoring */
+  uint64_t plan_ns;             /* allocation */
+  uint64_t encode_ns;           /* encoding */
+  uint64_t decode_ns;           /* decoding */
+  uint64_t wire_ns;             /* offer accepted -> DONE, of the request that moved the payload */
+  int32_t plane;                /* SKV_PLANE_* that moved it */
+  int32_t code;                 /* SKV_CODE_* */
+  double break_even_bits_per_s; /* link speed above which raw is faster: 8 x saved bytes / (encode + decode time);
+                                   with only one of the two times known, that one; 0 when unknown */
+} skv_receipt;
+/* Errors: NULL, ARGUMENT (struct_size), STATE. Since 0.1. */
+SKV_API skv_status skv_payload_receipt(const skv_payload* payload, skv_receipt* out, skv_error* err);
+
+/* ------------------------------------------------------------------------------------------------ transport */
+
+/* Moves payloads between processes. URIs: inproc://NAME (same process), unix:///PATH or unix://@NAME (abstract),
+ * tcp://HOST:PORT (port 0: any; numeric hosts or names). A transfer ends in exactly one terminal status:
+ * SKV_OK, CANCELLED, TIMED_OUT, PEER_LOST, REJECTED, PROTOCOL, CHECKSUM, NO_RESOURCE, UNAVAILABLE or POISONED; after
+ * it neither the library nor a device touches the buffers. Received bytes become visible only after their digests
+ * verified. There is no hidden retry. */
+
+/* CLOCK_MONOTONIC now, in nanoseconds. Since 0.1. */
+SKV_API uint64_t skv_now_ns(void);
+/* now + milliseconds, saturating. Since 0.1. */
+SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
+
+/* Endpoint options; set before the first skv_listen or skv_connect. */
+#define SKV_ENDPOINT_PROGRESS_THREAD 1    /* 1 (default): own thread; 0: the caller drives skv_endpoint_progress */
+#define SKV_ENDPOINT_MAX_PAYLOAD 2        /* bytes; larger offers are rejected; default 8 GiB */
+#define SKV_ENDPOINT_MAX_CONNS 3          /* default 1024 */
+#define SKV_ENDPOINT_HANDSHAKE_MS 4       /* default 5000 */
+#define SKV_ENDPOINT_HEARTBEAT_MS 5       /* PING interval; a peer silent for three of them is lost; default 1000 */
+#define SKV_ENDPOINT_CHUNK 6              /* bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB */
+#define SKV_ENDPOINT_ALLOW_OPEN_TCP 7     /* 1: permit listening on a non-loopback address although this version has no
+                                             authentication; default 0 */
+/* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
+SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
+/* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
+SKV_API skv_status skv_endpoint_set(skv_endpoint* endpoint, int32_t key, int64_t value, skv_error* err);
+/* The model this end serves (fingerprint[32], copied). Two ends whose fingerprints differ refuse each other in the
+ * handshake with SKV_E_MODEL; all zero (default) matches only all zero. Errors: NULL, STATE. Since 0.1. */
+SKV_API skv_status skv_endpoint_set_model(skv_endpoint* endpoint, const uint8_t* fingerprint, skv_error* err);
+/* Starts listening. The URI with the real port is written to bound[capacity] when bound is not NULL.
+ * Errors: ADDRESS, PERMITTED (non-loopback TCP, see ALLOW_OPEN_TCP), TOO_SMALL, IO. Since 0.1. */
+SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err);
+/* Waits for the next peer that finished its handshake. Errors: TIMED_OUT, CLOSED, STATE (not listening). Since 0.1. */
+SKV_API skv_status skv_accept(skv_endpoint* endpoint, uint64_t deadline, skv_conn** out, skv_error* err);
+/* Connects and shakes hands. Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, NO_RESOURCE. Since 0.1. */
+SKV_API skv_status skv_connect(skv_endpoint* endpoint, const char* uri, uint64_t deadline, skv_conn** out,
+                               skv_error* err);
+/* A file descriptor that becomes readable when skv_endpoint_progress has work (PROGRESS_THREAD 0 only), or when
+ * skv_endpoint_poll has something. Owned by the endpoint. Since 0.1. */
+SKV_API skv_status skv_endpoint_fd(skv_endpoint* endpoint, int32_t* out, skv_error* err);
+/* Runs I/O until the deadline or until something completed (PROGRESS_THREAD 0 only). SKV_IN_PROGRESS when nothing
+ * completed. Errors: STATE. Since 0.1. */
+SKV_API skv_status skv_endpoint_progress(skv_endpoint* endpoint, uint64_t deadline, skv_error* err);
+/* Takes up to capacity requests that reached a terminal status, or have an offer to decide on, since they were last
+ * reported. *count is what was written; never waits. Since 0.1. */
+SKV_API skv_status skv_endpoint_poll(skv_endpoint* endpoint, skv_request** out, size_t capacity, size_t* count,
+                                     skv_error* err);
+/* Counters. Append-only struct, see skv_receipt. */
+typedef struct skv_endpoint_stats {
+  uint32_t struct_size;
+  uint32_t conns;             /* open now */
+  uint64_t handshakes_ok;
+  uint64_t handshakes_failed; /* garbage, scanners, other versions or models, too slow */
+  uint64_t sent_ok;
+  uint64_t received_ok;
+  uint64_t failed;            /* transfers that ended otherwise */
+  uint64_t bytes_sent;        /* payload bytes */
+  uint64_t bytes_received;
+  uint64_t protocol_errors;
+  uint64_t checksum_errors;
+} skv_endpoint_stats;
+SKV_API skv_status skv_endpoint_get_stats(skv_endpoint* endpoint, skv_endpoint_stats* out, skv_error* err);
+/* Closes every conn; live requests end in CANCELLED. Handles of conns and requests stay valid until destroyed. */
+SKV_API void skv_endpoint_destroy(skv_endpoint* endpoint);
+
+/* Facts about a conn. */
+#define SKV_CONN_PLANE 1      /* SKV_PLANE_* */
+#define SKV_CONN_OPEN 2       /* 1 while usable */
+#define SKV_CONN_PEER_VERSION 3
+SKV_API skv_status skv_conn_get(const skv_conn* conn, int32_t key, int64_t* out, skv_error* err);
+/* Says goodbye and closes; live requests of this conn end in CANCELLED here and PEER_LOST or CANCELLED there. */
+SKV_API void skv_conn_destroy(skv_conn* conn);
+
+/* Offers a payload under a key of the caller's choice and sends it once the peer accepts. The payload handle may be
+ * destroyed at once if it owns its bytes; caller-owned bytes must stay until the request ends.
+ * Errors: CLOSED, STATE (payload incomplete), TIMED_OUT (deadline already past), NO_RESOURCE. Since 0.1. */
+SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* payload, uint64_t deadline,
+                            skv_request** out, skv_error* err);
+/* Waits (asynchronously) for the next offer of the peer. When skv_request_test or _wait returns SKV_OK and the
+ * request's state is SKV_REQUEST_OFFERED, look at it and accept or reject it. Errors: CLOSED, TIMED_OUT. Since 0.1. */
+SKV_API skv_status skv_recv_offer(skv_conn* conn, uint64_t deadline, skv_request** out, skv_error* err);
+/* Takes the offer. buffer NULL: the library allocates; else caller-owned, 16-byte aligned, at least the offered bytes,
+ * untouched by the caller until the request ends. The request goes on until its terminal status.
+ * Errors: STATE (no offer), TOO_SMALL, ARGUMENT (alignment), NO_MEMORY, CLOSED. Since 0.1. */
+SKV_API skv_status skv_offer_accept(skv_request* request, void* buffer, size_t bytes, uint64_t deadline,
+                                    skv_error* err);
+/* Declines: the sender ends in SKV_E_REJECTED with the reason (at most 200 bytes) in its message; this request ends in
+ * REJECTED too. Errors: STATE. Since 0.1. */
+SKV_API skv_status skv_offer_reject(skv_request* request, const char* reason, skv_error* err);
+
+/* States of a request. */
+#define SKV_REQUEST_PENDING 0 /* waiting for the peer */
+#define SKV_REQUEST_OFFERED 1 /* receive side: decide */
+#define SKV_REQUEST_MOVING 2  /* accepted, bytes under way */
+#define SKV_REQUEST_ENDED 3   /* terminal */
+/* Facts about a request. */
+#define SKV_REQUEST_STATE 1
+#define SKV_REQUEST_KEY 2    /* the sender's key */
+#define SKV_REQUEST_BYTES 3  /* payload bytes offered */
+#define SKV_REQUEST_LAYERS 4 /* segments offered */
+#define SKV_REQUEST_MOVED 5  /* payload bytes moved so far */
+#define SKV_REQUEST_LAYERS_READY 6 /* leading layers that arrived and verified */
+#define SKV_REQUEST_WIRE_NS 7      /* accepted -> ended */
+SKV_API skv_status skv_request_get(const skv_request* request, int32_t key, int64_t* out, skv_error* err);
+/* Identity in the offer: fingerprint[32], request_id[16], either may be NULL. Errors: STATE (no offer yet). Since 0.1. */
+SKV_API skv_status skv_request_identity(const skv_request* request, uint8_t* fingerprint, uint8_t* request_id,
+                                        skv_error* err);
+/* SKV_IN_PROGRESS, or SKV_OK when OFFERED or done, or the terminal status. Never waits. Since 0.1. */
+SKV_API skv_status skv_request_test(skv_request* request, skv_error* err);
+/* The same, waiting until the deadline; SKV_IN_PROGRESS when that passes first (the request goes on). Since 0.1. */
+SKV_API skv_status skv_request_wait(skv_request* request, uint64_t deadline, skv_error* err);
+/* Waits until the leading `layer + 1` layers arrived and verified. Since 0.1. */
+SKV_API skv_status skv_request_wait_layer(skv_request* request, int32_t layer, uint64_t deadline, skv_error* err);
+/* Makes a CUDA stream wait for a layer. UNAVAILABLE without a device plane. Since 0.1. */
+SKV_API skv_status skv_request_stream_wait(skv_request* request, int32_t layer, void* stream, skv_error* err);
+/* Asks for an early end. The request still reaches one terminal status (CANCELLED unless it had ended). Since 0.1. */
+SKV_API skv_status skv_request_cancel(skv_request* request, skv_error* err);
+/* The received payload of a request that ended SKV_OK: opened and validated. With a library-allocated buffer the
+ * payload owns the bytes. Once per request. Errors: STATE, and those of skv_payload_open. Since 0.1. */
+SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, skv_error* err);
+/* SKV_E_BUSY, and nothing done, on a live request that moves bytes; a waiting or ended one is destroyed. NULL: SKV_OK.
+ * Since 0.1. */
+SKV_API skv_status skv_request_destroy(skv_request* request, skv_error* err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SPECTRUMKV_H */
