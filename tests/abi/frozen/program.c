@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compiled against frozen/spectrumkv.h, the header as first released, and run against today's library: what was built then
- * must go on working. Scores, plans, encodes, sends to itself, receives, decodes, and reads structs of the frozen size. */
-#include "spectrumkv.h"
-
+/* Compiled against frozen/spectrumkv.h, the header as first released, and run against today's library: what was built
+ * then must go on working. Scores, plans, encodes, sends to itself, receives, decodes, and reads structs of the frozen
+ * size. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "spectrumkv.h"
 
 enum { TOKENS = 256, HEADS = 2, DIM = 64, BYTES = TOKENS * HEADS * DIM * 4 };
 static float k[TOKENS * HEADS * DIM], v[TOKENS * HEADS * DIM], k2[TOKENS * HEADS * DIM], v2[TOKENS * HEADS * DIM];
 static skv_error err;
 
-#define WANT(condition)                                                                                 \
-  do {                                                                                                  \
-    if (!(condition)) {                                                                                 \
-      printf("line %d: %s: %s %s\n", __LINE__, #condition, skv_status_name(err.status), err.message);   \
-      return 1;                                                                                         \
-    }                                                                                                   \
+#define WANT(condition)                                                                               \
+  do {                                                                                                \
+    if (!(condition)) {                                                                               \
+      printf("line %d: %s: %s %s\n", __LINE__, #condition, skv_status_name(err.status), err.message); \
+      return 1;                                                                                       \
+    }                                                                                                 \
   } while (0)
 
 static skv_status view(float* kp, float* vp, skv_cache** out) {
@@ -91,7 +92,7 @@ int main(void) {
   skv_cache_destroy(to);
   skv_cache_destroy(from);
   skv_engine_destroy(engine);
-  printf("built with %d.%d.%d, ran with %s, worst error %.3f\n", SKV_VERSION_MAJOR, SKV_VERSION_MINOR, SKV_VERSION_PATCH,
-         skv_version_string(), worst);
+  printf("built with %d.%d.%d, ran with %s, worst error %.3f\n", SKV_VERSION_MAJOR, SKV_VERSION_MINOR,
+         SKV_VERSION_PATCH, skv_version_string(), worst);
   return 0;
 }
