@@ -136,8 +136,20 @@ int main(int argc, char** argv) {
       skv_conn_destroy(conn);
     }
     skv_endpoint_destroy(endpoint);
+  } else if (strcmp(command, "calls") == 0) {
+    unsigned char* data = read_file(argv[2], &size);
+    const int count = atoi(argv[3]);
+    int64_t tokens = 0;
+    uint64_t start;
+    try(skv_payload_open(data, size, &payload, &err));
+    start = skv_now_ns();
+    for (i = 0; i < count; i++) try(skv_payload_get(payload, 0, SKV_PAYLOAD_TOKENS, &tokens, &err));
+    printf("%.1f\n", (double)(skv_now_ns() - start) / count);
+    skv_payload_destroy(payload);
+    free(data);
   } else {
-    fprintf(stderr, "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT\n");
+    fprintf(stderr,
+            "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT\n");
     return 2;
   }
   return 0;

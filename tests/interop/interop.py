@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,16 @@ def main() -> None:
                 for _ in range(int(count)):
                     with endpoint.accept(60) as conn:
                         decode(conn.receive())
+        case ["calls", file, count]:
+            payload = skv.Payload.load(Path(file))
+            start = time.monotonic_ns()
+            for _ in range(int(count)):
+                payload.get(skv.PayloadKey.TOKENS, 0)
+            print((time.monotonic_ns() - start) / int(count))
         case _:
-            sys.exit("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT")
+            sys.exit(
+                "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT"
+            )
 
 
 main()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the interop program of each language and runs interop_test.py over them. Java's classes are those of the test "java".
+# With a third argument "calls" the price of one call is measured instead (optimised builds).
 set -euo pipefail
-c=$1 java=$2
+c=$1 java=$2 what=${3:-test}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 : "${SKV_LIBRARY:?wanted: the library to test}"
 folder=$(dirname "$SKV_LIBRARY")
@@ -10,18 +11,22 @@ export PYTHONPATH=$root/bindings/python/src PYTHONDONTWRITEBYTECODE=1
 bin=$root/build/interop
 mkdir -p "$bin"
 
+release=() profile=debug jit=-XX:TieredStopAtLevel=1
+[[ $what == calls ]] && release=(--release) profile=release jit=-server
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/build/cargo}
-(cd "$root/bindings/rust" && SPECTRUMKV_LIB_DIR=$folder cargo build --quiet --locked --example interop)
+(cd "$root/bindings/rust" && SPECTRUMKV_LIB_DIR=$folder cargo build --quiet --locked "${release[@]}" --example interop)
 export GOCACHE=${GOCACHE:-$root/build/go} GOFLAGS=-buildvcs=false
 (cd "$root/bindings/go" && CGO_CFLAGS="-I$root/include" CGO_LDFLAGS="-L$folder" \
   go build -tags=spectrumkv_flags -o "$bin/go" ./internal/interop/main)
 (cd "$root/bindings/go/purego" && CGO_ENABLED=0 go build -o "$bin/purego" ./internal/interop)
 
 classes=$root/build/java
-exec "$SKV_PYTHON" "$root/tests/interop/interop_test.py" \
+options=()
+[[ $what == calls ]] && options=(--calls)
+exec "$SKV_PYTHON" "$root/tests/interop/interop_test.py" "${options[@]}" \
   "c=$c" \
   "python=$SKV_PYTHON $root/tests/interop/interop.py" \
-  "rust=$CARGO_TARGET_DIR/debug/examples/interop" \
+  "rust=$CARGO_TARGET_DIR/$profile/examples/interop" \
   "go=$bin/go" \
   "purego=$bin/purego" \
-  "java=java -XX:TieredStopAtLevel=1 -Dspectrumkv.jni=$java/libspectrumkv_java.so -cp $classes/classes:$classes/test-classes Interop"
+  "java=java $jit -Dspectrumkv.jni=$java/libspectrumkv_java.so -cp $classes/classes:$classes/test-classes Interop"

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A payload encoded in each language decodes to the same SHA-256 in every other, over files and over TCP.
 
-    interop_test.py NAME=COMMAND ...
+    interop_test.py [--calls] NAME=COMMAND ...
 
-Each command is a program with four commands of its own:
+With --calls nothing is compared: what one call costs is measured (skv_payload_get, which does next to nothing).
+
+Each command is a program with five commands of its own:
 
     encode TENSORS OUT    views TENSORS (float16, [layer, K or V, token, head, channel]), encodes at a budget of 0.4, writes OUT
     decode IN ...         decodes each payload into zeroed memory of the same layout, prints the SHA-256 of that memory
     send TENSORS URI      encodes, connects and sends
+    calls IN COUNT        opens IN, calls skv_payload_get COUNT times, prints nanoseconds a call
     receive URI COUNT     listens, prints its URI, then accepts COUNT peers one after another and prints as decode does
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -56,10 +60,32 @@ def over_tcp(receiver: list[str], senders: dict[str, list[str]], tensors: Path) 
         process.wait()
 
 
+def measure(programs: dict[str, list[str]]) -> None:
+    """The median of five rounds, in which the programs take turns, so that a busy moment hits none of them alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        tensors, payload = Path(folder) / "tensors", Path(folder) / "payload.skv"
+        np.zeros(LAYERS * 2 * TOKENS * HEADS * DIM, np.float16).tofile(tensors)
+        run(next(iter(programs.values())), "encode", str(tensors), str(payload))
+        found: dict[str, list[float]] = {name: [] for name in programs}
+        for _ in range(5):
+            for name, command in programs.items():
+                found[name].append(float(run(command, "calls", str(payload), "200000")))
+    medians = {name: statistics.median(rounds) for name, rounds in found.items()}
+    base = next(iter(medians.values()))
+    print("| language | ns a call | of it the binding |\n|---|---:|---:|")
+    for name, median in medians.items():
+        print(f"| {name} | {median:.0f} | {max(median - base, 0):.0f} |")
+
+
 def main() -> int:
+    if calls := "--calls" in sys.argv:
+        sys.argv.remove("--calls")
     programs = {name: shlex.split(command) for name, command in (argument.split("=", 1) for argument in sys.argv[1:])}
     if len(programs) < 2:
         raise SystemExit(__doc__)
+    if calls:
+        measure(programs)
+        return 0
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "tensors"

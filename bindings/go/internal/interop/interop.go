@@ -80,7 +80,7 @@ func decode(payload *skv.Payload) error {
 
 func run(arguments []string) error {
 	if len(arguments) < 2 {
-		return errors.New("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT")
+		return errors.New("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT")
 	}
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
@@ -155,6 +155,27 @@ func run(arguments []string) error {
 				return err
 			}
 		}
+		return nil
+	case "calls":
+		bytes, err := os.ReadFile(arguments[1])
+		if err != nil {
+			return err
+		}
+		payload, err := skv.Open(bytes)
+		if err != nil {
+			return err
+		}
+		count, err := strconv.Atoi(arguments[2])
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		for range count {
+			if _, err := payload.Get(0, skv.PayloadTokens); err != nil {
+				return err
+			}
+		}
+		fmt.Printf("%.1f\n", float64(time.Since(start).Nanoseconds())/float64(count))
 		return nil
 	}
 	return fmt.Errorf("no command %q", arguments[0])

@@ -2,7 +2,7 @@
 //! The interop program in Rust; see tests/interop/interop_test.py for what each of its commands does.
 
 use sha2::{Digest, Sha256};
-use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Layer, Payload, Plan, Result, Strides, f16};
+use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Layer, Payload, PayloadKey, Plan, Result, Strides, f16};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -65,7 +65,15 @@ fn main() -> Result<()> {
                 decode(&endpoint.accept(2 * LONG)?.receive(LONG)?)?;
             }
         }
-        _ => panic!("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT"),
+        ["calls", file, count] => {
+            let (payload, count) = (Payload::load(file)?, count.parse().expect("a number"));
+            let start = std::time::Instant::now();
+            for _ in 0..count {
+                std::hint::black_box(payload.get(Some(0), PayloadKey::TOKENS)?);
+            }
+            println!("{:.1}", start.elapsed().as_nanos() as f64 / f64::from(count));
+        }
+        _ => panic!("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT"),
     }
     Ok(())
 }

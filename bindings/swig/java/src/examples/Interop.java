@@ -16,6 +16,7 @@ import org.spectrumkv.Payload;
 import org.spectrumkv.Plan;
 import org.spectrumkv.Request;
 import org.spectrumkv.Strides;
+import org.spectrumkv.raw.NativeConstants;
 
 /** The interop program in Java; see tests/interop/interop_test.py for what each of its commands does. */
 public final class Interop {
@@ -87,8 +88,21 @@ public final class Interop {
           }
         }
       }
+      case "calls" -> {
+        try (Payload payload = Payload.open(Files.readAllBytes(Path.of(arguments[1])))) {
+          int count = Integer.parseInt(arguments[2]);
+          long start = 0;
+          for (int i = -count; i < count; i++) { // the first half warms the JIT up
+            if (i == 0) {
+              start = System.nanoTime();
+            }
+            payload.get(0, NativeConstants.SKV_PAYLOAD_TOKENS);
+          }
+          System.out.println((System.nanoTime() - start) / (double) count);
+        }
+      }
       default -> throw new IllegalArgumentException(
-          "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT");
+          "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT");
     }
   }
 }
