@@ -8,9 +8,11 @@ usage() {
 usage: scripts/setup.sh [--no-engine] [--browser] [--help]
 
 Installs, when missing:
-  - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools
-    (with apt-get, as root or through sudo)
-  - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy
+  - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools,
+    libclang (for bindgen), SWIG, a JDK, Maven, libabigail (with apt-get, as root or through sudo)
+  - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy, auditwheel
+  - the sources that the Rust, Go and Java bindings depend on, from their registries. Rust >= 1.88 and Go >= 1.25 themselves
+    must be there: Debian 12's are older
   - llama.cpp's Python package in it, compiled from source: 4 to 8 minutes on 2 cores, once
 
   --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
@@ -35,8 +37,9 @@ say() { printf 'setup: %s\n' "$*"; }
 packages=(
   g++ cmake ninja-build ccache pkg-config git
   libhwy-dev libxxhash-dev libasio-dev libssl-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
-  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev abigail-tools
-  python3 python3-venv iproute2
+  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libclang1-14 abigail-tools
+  swig openjdk-17-jdk-headless maven dpkg-dev file
+  python3 python3-venv python3-dev iproute2
 )
 
 if ((browser)); then packages+=(chromium); fi
@@ -80,6 +83,28 @@ if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
   printf '%s\n' "$wanted" >"$stamp"
 else
   say "Python packages: all there"
+fi
+
+# The bindings' own tools: pinned by their lock files, fetched here so that the tests need no network. Maven's come with its
+# first run.
+for tool in cargo go; do
+  command -v "$tool" >/dev/null || say "no $tool: the tests of its binding will fail; install Rust >= 1.88 and Go >= 1.25" >&2
+done
+if command -v cargo >/dev/null; then
+  (cd bindings/rust && cargo fetch --quiet --locked)
+  say "Rust crates: all there"
+fi
+if command -v go >/dev/null; then
+  (cd bindings/go/purego && GOFLAGS=-mod=readonly go mod download)
+  say "Go modules: all there"
+fi
+if command -v mvn >/dev/null; then
+  stamp=$venv/.maven
+  if [[ ! -f $stamp || $(cat "$stamp") != "$(cat bindings/swig/java/pom.xml)" ]]; then
+    mvn -q -B -ntp -f bindings/swig/java/pom.xml -Dspectrumkv.build="$PWD/build/java" dependency:go-offline
+    cp bindings/swig/java/pom.xml "$stamp"
+  fi
+  say "Maven's packages: all there"
 fi
 
 if ((engine)); then

@@ -145,7 +145,7 @@ def go_name(constant: Constant, group: Group | None) -> str:
 
 def go(found: Header) -> str:
     groups, plain = grouped(found.constants)
-    out = ["// SPDX-License-Identifier: Apache-2.0", f"// Code generated from include/spectrumkv.h by scripts/generate.sh. DO NOT EDIT.",
+    out = ["// SPDX-License-Identifier: Apache-2.0", "// Code generated from include/spectrumkv.h by scripts/generate.sh. DO NOT EDIT.",
            "", "package spectrumkv", "", "// Versions, sizes and special values.", "const ("]  # fmt: skip
     for constant in plain:
         about = f" // {constant.text}" if constant.text else ""

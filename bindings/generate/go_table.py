@@ -59,11 +59,15 @@ def table(found: Header) -> str:
     out += ["// Table holds every function of the header.", "type Table struct {"]
     out += [f"\t{camel(f.name)} {signature(f, found)} // {f.name}" for f in found.functions]
     out += ["}", "", "// Handles are pointers to memory of the library's, never of Go's.", "var _ unsafe.Pointer"]
-    out += ["", "// ABIVersion is what the loaded library must report.", f"const ABIVersion = {found.constant('SKV_ABI_VERSION')}"]
+    out += [
+        "",
+        "// ABIVersion is what the loaded library must report.",
+        f"const ABIVersion = {found.constant('SKV_ABI_VERSION')}",
+    ]
     return "\n".join(out) + "\n"
 
 
-def c_argument(kind: Type, name: str, found: Header) -> str:
+def c_argument(kind: Type, name: str) -> str:
     stars = "*" * kind.stars
     if kind.base == "void":
         return name if kind.stars == 1 else f"(*unsafe.Pointer)(unsafe.Pointer({name}))"
@@ -76,9 +80,18 @@ def cgo(found: Header) -> str:
     out = [MADE, "//go:build cgo && !spectrumkv_purego", "", "package abi", "", "/*",
            "#cgo !spectrumkv_flags pkg-config: spectrumkv", "#cgo spectrumkv_flags LDFLAGS: -lspectrumkv"]  # fmt: skip
     out += [f"#cgo nocallback {f.name}" for f in found.functions]
-    out += ["#include <spectrumkv.h>", "*/", 'import "C"', "", 'import "unsafe"', "", "func init() {", "\tLib = &Table{"]
+    out += [
+        "#include <spectrumkv.h>",
+        "*/",
+        'import "C"',
+        "",
+        'import "unsafe"',
+        "",
+        "func init() {",
+        "\tLib = &Table{",
+    ]
     for f in found.functions:
-        arguments = ", ".join(c_argument(p.type, safe(p.name), found) for p in f.parameters)
+        arguments = ", ".join(c_argument(p.type, safe(p.name)) for p in f.parameters)
         call = f"C.{f.name}({arguments})"
         if f.result.stars:
             call = f"return (*byte)(unsafe.Pointer({call}))"
@@ -87,7 +100,10 @@ def cgo(found: Header) -> str:
         out.append(f"\t\t{camel(f.name)}: {signature(f, found)} {{ {call} }},")
     out += ["\t}", "}", ""]
     # What Go declares must be what C compiles, to the byte.
-    out += ["// Sizes that must agree.", "var (",]
+    out += [
+        "// Sizes that must agree.",
+        "var (",
+    ]
     for struct in found.structs:
         out.append(f"\t_ [unsafe.Sizeof({camel(struct.name)}{{}})]byte = [C.sizeof_{struct.name}]byte{{}}")
     out += [")"]
@@ -100,7 +116,12 @@ def purego(found: Header) -> str:
     out += [f'\t\t"{f.name}": &t.{camel(f.name)},' for f in found.functions]
     out += ["\t}", "}"]
     out.insert(2, "")
-    return "\n".join(out).replace("package purego\n", 'package purego\n\nimport "MODULE/internal/abi"\n'.replace("MODULE", MODULE)) + "\n"
+    return (
+        "\n".join(out).replace(
+            "package purego\n", 'package purego\n\nimport "MODULE/internal/abi"\n'.replace("MODULE", MODULE)
+        )
+        + "\n"
+    )
 
 
 MODULE = "github.com/spectrumkv/libspectrumkv/bindings/go"

@@ -131,11 +131,11 @@ def read(path: Path) -> Header:
     body = re.compile(r"typedef struct (\w+) \{(.*?)\}\s*(\w+);", re.DOTALL)
     for _tag, fields, name in body.findall(text):
         known.add(name)
-        members = []
-        for line in re.finditer(r"^\s*([\w ]+?[\s*]+)(\w+)(?:\[(\d+)\])?;[ \t]*(?:/\*(.*?)\*/)?", fields, re.M | re.S):
-            members.append(
-                Field(_type(line[1], known, name), line[2], int(line[3]) if line[3] else None, _comment(line[4] or ""))
-            )
+        lines = re.finditer(r"^\s*([\w ]+?[\s*]+)(\w+)(?:\[(\d+)\])?;[ \t]*(?:/\*(.*?)\*/)?", fields, re.M | re.S)
+        members = [
+            Field(_type(line[1], known, name), line[2], int(line[3]) if line[3] else None, _comment(line[4] or ""))
+            for line in lines
+        ]
         if len(members) != re.sub(r"/\*.*?\*/", " ", fields, flags=re.DOTALL).count(";"):
             raise HeaderError(f"struct {name}: fields that were not understood")
         found.structs.append(Struct(name, tuple(members)))

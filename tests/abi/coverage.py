@@ -45,7 +45,10 @@ USER: dict[str, Layer] = {
     "python": (files("bindings/python/src/spectrumkv", "*.py"), lambda name: rf'[".]{name}\b(?!":)'),
     "rust": (files("bindings/rust/spectrumkv/src", "*.rs", "constants.rs"), lambda name: rf"sys::{name}\b"),
     "go": (files("bindings/go", "*.go", "constants.go"), go_member),
-    "java": (files("bindings/swig/java/src/main/java/org/spectrumkv", "*.java"), lambda name: rf"Native(\.|::){name}\b"),
+    "java": (
+        files("bindings/swig/java/src/main/java/org/spectrumkv", "*.java"),
+        lambda name: rf"Native(\.|::){name}\b",
+    ),
 }
 
 
@@ -94,7 +97,9 @@ def main() -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        print(f"{len(functions)} functions in {len(RAW) + 1} raw layers and {len(USER)} bindings, {len(allowed)} exceptions")
+        print(
+            f"{len(functions)} functions in {len(RAW) + 1} raw layers and {len(USER)} bindings, {len(allowed)} exceptions"
+        )
     return 1 if problems else 0
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Constants of the frozen header keep their values, and no value of a status or key is reused for another name.
 
-    frozen.py ROOT [HEADER]
+frozen.py ROOT [HEADER]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A C file that defines every function of a header and does nothing: its debug information is the header's ABI.
 
-    stub.py ROOT HEADER > stub.c
+stub.py ROOT HEADER > stub.c
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(sys.argv[1]) / "bindings" / "generate"))
-import header  # noqa: E402
+import header
 
 print("#include <spectrumkv.h>")
 for function in header.read(Path(sys.argv[2])).functions:

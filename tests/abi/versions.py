@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every package says the header's version: crates, Go modules, Maven, the wheel's source of it, Debian's file names.
 
-    versions.py ROOT [HEADER]
+versions.py ROOT [HEADER]
 """
 
 from __future__ import annotations

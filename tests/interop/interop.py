@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 import spectrumkv as skv
 
 LAYERS, TOKENS, HEADS, DIM = 3, 200, 2, 64
@@ -55,9 +54,7 @@ def main() -> None:
                 payload.get(skv.PayloadKey.TOKENS, 0)
             print((time.monotonic_ns() - start) / int(count))
         case _:
-            sys.exit(
-                "usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT"
-            )
+            sys.exit("usage: encode TENSORS OUT | decode IN... | send TENSORS URI | receive URI COUNT | calls IN COUNT")
 
 
 main()

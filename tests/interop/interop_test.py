@@ -118,7 +118,9 @@ def main() -> int:
             wrong += 1
             print("nothing was decoded")
     size = len(programs)
-    print(f"{size * size} pairs over files and {size * size} over TCP, payloads equal: {'all right' if not wrong else 'WRONG'}")
+    print(
+        f"{size * size} pairs over files and {size * size} over TCP, payloads equal: {'all right' if not wrong else 'WRONG'}"
+    )
     return 1 if wrong else 0
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Style and types of this package: ruff, its formatter, mypy --strict. Exit code 1 if any finds something."""
+"""Style and types: ruff, its formatter, mypy --strict. Exit code 1 if any finds something.
+
+Types of this package; style also of the programs around the other bindings, which follow the same rules."""
 
 from __future__ import annotations
 
@@ -7,7 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-CHECKS = (("ruff", "check", "src", "tests"), ("ruff", "format", "--check", "src", "tests"), ("mypy", "--strict"))
+_AROUND = (
+    "../generate",
+    "../swig",
+    *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
+    "../../tests/interop",
+    "../../tests/docs",
+)
+_CONFIG = ("--config", "pyproject.toml")
+CHECKS = (
+    ("ruff", "check", "src", "tests"),
+    ("ruff", "format", "--check", "src", "tests"),
+    ("ruff", "check", *_CONFIG, *_AROUND),
+    ("ruff", "format", "--check", *_CONFIG, *_AROUND),
+    ("mypy", "--strict"),
+)
 
 
 def main() -> int:
