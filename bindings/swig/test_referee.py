@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spectrumkv as skv
 import spectrumkv_swig as raw
+
+import spectrumkv as skv
 from spectrumkv import _abi
 from spectrumkv.constants import c_constants
 

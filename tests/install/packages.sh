@@ -29,6 +29,12 @@ cmake -S "$here/consumer" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/stage/usr"
 cmake --build "$work/build" >/dev/null
 LD_LIBRARY_PATH=$folder "$work/build/consumer"
 
+# Rust and Go find it by pkg-config, as their users do.
+export PKG_CONFIG_PATH=$folder/pkgconfig
+(cd bindings/rust && CARGO_TARGET_DIR=$root/build/cargo-installed LD_LIBRARY_PATH=$folder \
+  cargo run --quiet --locked -p spectrumkv --example roundtrip -- 0.4)
+(cd bindings/go && GOCACHE=${GOCACHE:-$root/build/go} GOFLAGS=-buildvcs=false LD_LIBRARY_PATH=$folder go run ./examples/roundtrip)
+
 wheel=$(ls $packages/spectrumkv-"$version"-py3-none-manylinux*.whl) || fail "no wheel of version $version that auditwheel calls portable"
 PATH=$PWD/build/venv/bin:$PATH build/venv/bin/python -m auditwheel show "$wheel" | grep -i consistent
 python3 -m venv "$work/venv"

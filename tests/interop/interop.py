@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 import spectrumkv as skv
 
 LAYERS, TOKENS, HEADS, DIM = 3, 200, 2, 64
