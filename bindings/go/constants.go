@@ -15,6 +15,7 @@ const (
 	FingerprintBytes = 32
 	RequestIDBytes   = 16
 	DeviceCPU        = -1 // >= 0: CUDA device ordinal
+	NeedleTrials     = 3
 )
 
 // Status: what a call returned: 0 is success, 1 is not finished, negative is an error.
@@ -63,6 +64,7 @@ const (
 	ErrProtocol    Status = -124 // the peer broke the protocol, or is no spectrumkv
 	ErrPoisoned    Status = -125 // a device operation could not be ended; its buffers are lost on purpose
 	ErrAddress     Status = -126 // a URI that cannot be parsed, bound or reached
+	ErrAuth        Status = -127 // the peer is not who it must be, or says so of this end; or unusable keys or certificates
 	ErrInternal    Status = -130 // a defect of this library: please report it
 )
 
@@ -109,6 +111,7 @@ var namesStatus = map[Status]string{
 	ErrProtocol:    "SKV_E_PROTOCOL",
 	ErrPoisoned:    "SKV_E_POISONED",
 	ErrAddress:     "SKV_E_ADDRESS",
+	ErrAuth:        "SKV_E_AUTH",
 	ErrInternal:    "SKV_E_INTERNAL",
 }
 
@@ -249,6 +252,26 @@ var namesPlane = map[Plane]string{
 // String is the C name, or the number of a value that this version does not know.
 func (x Plane) String() string { return nameOf(x, namesPlane) }
 
+// Security: how the ends of a conn prove who they are.
+type Security int32
+
+const (
+	SecurityNone   Security = 0 // not at all; on Unix sockets the kernel vouches for the peer's user
+	SecurityPsk    Security = 1 // HMAC-SHA256 of the handshake with a shared key; bytes travel in the clear
+	SecurityTls    Security = 2 // TLS 1.3, certificates of one authority at both ends
+	SecurityTlsPsk Security = 3 // TLS 1.3, a shared key at both ends
+)
+
+var namesSecurity = map[Security]string{
+	SecurityNone:   "SKV_SECURITY_NONE",
+	SecurityPsk:    "SKV_SECURITY_PSK",
+	SecurityTls:    "SKV_SECURITY_TLS",
+	SecurityTlsPsk: "SKV_SECURITY_TLS_PSK",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x Security) String() string { return nameOf(x, namesSecurity) }
+
 // EngineKey: options of an engine.
 type EngineKey int32
 
@@ -301,6 +324,40 @@ var namesCacheKey = map[CacheKey]string{
 // String is the C name, or the number of a value that this version does not know.
 func (x CacheKey) String() string { return nameOf(x, namesCacheKey) }
 
+// Verdict: whether tiers below 8 bits are safe for a model.
+type Verdict int32
+
+const (
+	VerdictNone Verdict = 0
+	VerdictYes  Verdict = 1
+	VerdictNo   Verdict = 2
+)
+
+var namesVerdict = map[Verdict]string{
+	VerdictNone: "SKV_VERDICT_NONE",
+	VerdictYes:  "SKV_VERDICT_YES",
+	VerdictNo:   "SKV_VERDICT_NO",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x Verdict) String() string { return nameOf(x, namesVerdict) }
+
+// Probe: what can find that out.
+type Probe int32
+
+const (
+	ProbeLogits Probe = 0 // attention logits of sampled keys under real queries
+	ProbeNeedle Probe = 1 // the paper's needle prompts
+)
+
+var namesProbe = map[Probe]string{
+	ProbeLogits: "SKV_PROBE_LOGITS",
+	ProbeNeedle: "SKV_PROBE_NEEDLE",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x Probe) String() string { return nameOf(x, namesProbe) }
+
 // PlanKey: options of a plan, set before it is solved.
 type PlanKey int32
 
@@ -313,6 +370,7 @@ const (
 	PlanKTiers      PlanKey = 6 // bit set of 1 << tier the plan may use; default {4,6,8,RAW}
 	PlanVTiers      PlanKey = 7 // default {2,4,6,8,RAW}
 	PlanRawDType    PlanKey = 8 // how RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16
+	PlanUnproven    PlanKey = 9 // 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0
 )
 
 var namesPlanKey = map[PlanKey]string{
@@ -324,6 +382,7 @@ var namesPlanKey = map[PlanKey]string{
 	PlanKTiers:      "SKV_PLAN_K_TIERS",
 	PlanVTiers:      "SKV_PLAN_V_TIERS",
 	PlanRawDType:    "SKV_PLAN_RAW_DTYPE",
+	PlanUnproven:    "SKV_PLAN_UNPROVEN",
 }
 
 // String is the C name, or the number of a value that this version does not know.
@@ -377,17 +436,43 @@ var namesPayloadKey = map[PayloadKey]string{
 // String is the C name, or the number of a value that this version does not know.
 func (x PayloadKey) String() string { return nameOf(x, namesPayloadKey) }
 
+// Proof: who allowed tiers below 8 bits.
+type Proof int32
+
+const (
+	ProofNone    Proof = 0 // none used
+	ProofCaller  Proof = 1 // SKV_PLAN_UNPROVEN
+	ProofProfile Proof = 2 // the profile
+	ProofLogits  Proof = 3 // the logit probe on this cache
+)
+
+var namesProof = map[Proof]string{
+	ProofNone:    "SKV_PROOF_NONE",
+	ProofCaller:  "SKV_PROOF_CALLER",
+	ProofProfile: "SKV_PROOF_PROFILE",
+	ProofLogits:  "SKV_PROOF_LOGITS",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x Proof) String() string { return nameOf(x, namesProof) }
+
 // EndpointKey: options of an endpoint, set before it listens or connects.
 type EndpointKey int32
 
 const (
-	EndpointProgressThread EndpointKey = 1 // 1 (default): own thread; 0: the caller drives skv_endpoint_progress
-	EndpointMaxPayload     EndpointKey = 2 // bytes; larger offers are rejected; default 8 GiB
-	EndpointMaxConns       EndpointKey = 3 // default 1024
-	EndpointHandshakeMS    EndpointKey = 4 // default 5000
-	EndpointHeartbeatMS    EndpointKey = 5 // PING interval; a peer silent for three of them is lost; default 1000
-	EndpointChunk          EndpointKey = 6 // bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB
-	EndpointAllowOpenTCP   EndpointKey = 7 // 1: permit listening on a non-loopback address although this version has no authentication; default 0
+	EndpointProgressThread EndpointKey = 1  // 1 (default): own thread; 0: the caller drives skv_endpoint_progress
+	EndpointMaxPayload     EndpointKey = 2  // bytes; larger offers are rejected; default 8 GiB
+	EndpointMaxConns       EndpointKey = 3  // default 1024
+	EndpointHandshakeMS    EndpointKey = 4  // default 5000
+	EndpointHeartbeatMS    EndpointKey = 5  // PING interval; a peer silent for three of them is lost; default 1000
+	EndpointChunk          EndpointKey = 6  // bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB
+	EndpointAllowOpenTCP   EndpointKey = 7  // 1: permit listening on a non-loopback address although no security is set; default 0
+	EndpointTransferCredit EndpointKey = 8  // bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB
+	EndpointCredit         EndpointKey = 9  // the same for all transfers to this endpoint together, from 1 MiB; default 256 MiB
+	EndpointPeerUid        EndpointKey = 10 // user id that Unix peers may have besides this process's own and root; -1 (default): none
+	EndpointMaxHandshakes  EndpointKey = 11 // peers that came and are not through their handshake yet, 1..65536; default 128
+	EndpointHandshakeRate  EndpointKey = 12 // peers a second that may begin a handshake, 1..1000000; default 1000
+	EndpointEvents         EndpointKey = 13 // records kept for skv_endpoint_events, 0..65536; default 1024
 )
 
 var namesEndpointKey = map[EndpointKey]string{
@@ -398,10 +483,40 @@ var namesEndpointKey = map[EndpointKey]string{
 	EndpointHeartbeatMS:    "SKV_ENDPOINT_HEARTBEAT_MS",
 	EndpointChunk:          "SKV_ENDPOINT_CHUNK",
 	EndpointAllowOpenTCP:   "SKV_ENDPOINT_ALLOW_OPEN_TCP",
+	EndpointTransferCredit: "SKV_ENDPOINT_TRANSFER_CREDIT",
+	EndpointCredit:         "SKV_ENDPOINT_CREDIT",
+	EndpointPeerUid:        "SKV_ENDPOINT_PEER_UID",
+	EndpointMaxHandshakes:  "SKV_ENDPOINT_MAX_HANDSHAKES",
+	EndpointHandshakeRate:  "SKV_ENDPOINT_HANDSHAKE_RATE",
+	EndpointEvents:         "SKV_ENDPOINT_EVENTS",
 }
 
 // String is the C name, or the number of a value that this version does not know.
 func (x EndpointKey) String() string { return nameOf(x, namesEndpointKey) }
+
+// EventKind: what happened at an endpoint.
+type EventKind int32
+
+const (
+	EventConnOpen        EventKind = 1 // handshake done; duration_ns: what it took
+	EventConnClosed      EventKind = 2 // status: why
+	EventHandshakeFailed EventKind = 3 // status: why
+	EventOffered         EventKind = 4 // bytes: of the payload
+	EventAccepted        EventKind = 5 // duration_ns: since offered
+	EventEnded           EventKind = 6 // status; bytes: moved; duration_ns: since accepted, 0 if it was not
+)
+
+var namesEventKind = map[EventKind]string{
+	EventConnOpen:        "SKV_EVENT_CONN_OPEN",
+	EventConnClosed:      "SKV_EVENT_CONN_CLOSED",
+	EventHandshakeFailed: "SKV_EVENT_HANDSHAKE_FAILED",
+	EventOffered:         "SKV_EVENT_OFFERED",
+	EventAccepted:        "SKV_EVENT_ACCEPTED",
+	EventEnded:           "SKV_EVENT_ENDED",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x EventKind) String() string { return nameOf(x, namesEventKind) }
 
 // ConnKey: facts about a conn.
 type ConnKey int32
@@ -410,12 +525,14 @@ const (
 	ConnPlane       ConnKey = 1 // SKV_PLANE_*
 	ConnOpen        ConnKey = 2 // 1 while usable
 	ConnPeerVersion ConnKey = 3
+	ConnSecurity    ConnKey = 4 // SKV_SECURITY_*
 )
 
 var namesConnKey = map[ConnKey]string{
 	ConnPlane:       "SKV_CONN_PLANE",
 	ConnOpen:        "SKV_CONN_OPEN",
 	ConnPeerVersion: "SKV_CONN_PEER_VERSION",
+	ConnSecurity:    "SKV_CONN_SECURITY",
 }
 
 // String is the C name, or the number of a value that this version does not know.
@@ -452,6 +569,7 @@ const (
 	RequestMoved       RequestKey = 5 // payload bytes moved so far
 	RequestLayersReady RequestKey = 6 // leading layers that arrived and verified
 	RequestWireNS      RequestKey = 7 // accepted -> ended
+	RequestEarlyLayers RequestKey = 8 // 1: skv_request_payload may be called before the end; see skv_request_set
 )
 
 var namesRequestKey = map[RequestKey]string{
@@ -462,6 +580,7 @@ var namesRequestKey = map[RequestKey]string{
 	RequestMoved:       "SKV_REQUEST_MOVED",
 	RequestLayersReady: "SKV_REQUEST_LAYERS_READY",
 	RequestWireNS:      "SKV_REQUEST_WIRE_NS",
+	RequestEarlyLayers: "SKV_REQUEST_EARLY_LAYERS",
 }
 
 // String is the C name, or the number of a value that this version does not know.

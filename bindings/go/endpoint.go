@@ -101,6 +101,61 @@ func (e *Endpoint) SetModel(fingerprint Fingerprint) error {
 	})
 }
 
+// SetPSK sets a shared key of 16 to 1024 random bytes for every TCP and Unix conn, with SecurityPsk (both ends prove it, bytes travel
+// in the clear) or SecurityTlsPsk (TLS 1.3 on TCP). Copied. Errors: ErrRange, ErrState.
+func (e *Endpoint) SetPSK(security Security, key []byte) error {
+	return e.do(func(endpoint unsafe.Pointer, at *frame) int32 {
+		return abi.Lib.EndpointSetPsk(endpoint, int32(security), unsafe.SliceData(key), uintptr(len(key)), &at.err)
+	})
+}
+
+// Certificates are PEM files: this end's chain and key, and the authority that must have signed the peer's.
+type Certificates struct {
+	Certificate, Key, Authority string
+	// What the peer's certificate must be for; "": the host of the URI when connecting, anything when accepting.
+	PeerName string
+}
+
+// SetTLS sets certificates for the TCP conns, read now. Errors: ErrState, ErrAuth (names the file that cannot be used).
+func (e *Endpoint) SetTLS(c Certificates) error {
+	certificate, err1 := cText(c.Certificate, "certificate")
+	key, err2 := cText(c.Key, "key")
+	authority, err3 := cText(c.Authority, "authority")
+	name, err4 := cText(c.PeerName, "peer name")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return err
+	}
+	if c.PeerName == "" {
+		name = nil
+	}
+	return e.do(func(endpoint unsafe.Pointer, at *frame) int32 {
+		return abi.Lib.EndpointSetTls(endpoint, certificate, key, authority, name, &at.err)
+	})
+}
+
+// Drain says goodbye to every peer and stops listening; what is under way goes on until every transfer has ended.
+//
+// Errors: ErrTimedOut (not all ended in time), ErrClosed, the context's.
+func (e *Endpoint) Drain(ctx context.Context) error {
+	end := time.Now().Add(remaining(ctx))
+	for {
+		left := time.Until(end)
+		var status Status
+		err := with(e, func(endpoint unsafe.Pointer) (err error) {
+			status, err = call(func(at *frame) int32 {
+				return abi.Lib.EndpointDrain(endpoint, deadline(min(left, slice)), &at.err)
+			})
+			return err
+		})
+		if err != nil || status == OK {
+			return ended(ctx, err)
+		}
+		if left <= slice || ctx.Err() != nil {
+			return ended(ctx, fail(ErrTimedOut, "transfers are still under way"))
+		}
+	}
+}
+
 // Listen starts listening and returns the URI with the real port: inproc://NAME, unix:///PATH, unix://@NAME or
 // tcp://HOST:PORT (port 0: any).
 //
@@ -235,34 +290,6 @@ func (e *Endpoint) Poll() (found []*Request, err error) {
 	}
 }
 
-// EndpointStats are counters.
-type EndpointStats struct {
-	Conns            uint32 // open now
-	HandshakesOK     uint64
-	HandshakesFailed uint64 // garbage, scanners, other versions or models, too slow
-	SentOK           uint64
-	ReceivedOK       uint64
-	Failed           uint64 // transfers that ended otherwise
-	BytesSent        uint64 // payload bytes
-	BytesReceived    uint64
-	ProtocolErrors   uint64
-	ChecksumErrors   uint64
-}
-
-// Stats are the counters so far.
-func (e *Endpoint) Stats() (EndpointStats, error) {
-	raw := new(abi.EndpointStats)
-	raw.StructSize = uint32(unsafe.Sizeof(*raw))
-	err := e.do(func(endpoint unsafe.Pointer, at *frame) int32 {
-		return abi.Lib.EndpointGetStats(endpoint, raw, &at.err)
-	})
-	return EndpointStats{
-		Conns: raw.Conns, HandshakesOK: raw.HandshakesOk, HandshakesFailed: raw.HandshakesFailed, SentOK: raw.SentOk,
-		ReceivedOK: raw.ReceivedOk, Failed: raw.Failed, BytesSent: raw.BytesSent, BytesReceived: raw.BytesReceived,
-		ProtocolErrors: raw.ProtocolErrors, ChecksumErrors: raw.ChecksumErrors,
-	}, err
-}
-
 // Conn is one peer. It keeps its endpoint from being collected.
 type Conn struct {
 	o        *owned
@@ -300,6 +327,23 @@ func (c *Conn) Send(ctx context.Context, key uint64, payload *Payload) (r *Reque
 	err = use([]holder{payload, c}, func(h []unsafe.Pointer) error {
 		return do(func(at *frame) int32 {
 			status := abi.Lib.Send(h[1], key, h[0], deadline(remaining(ctx)), &at.handle, &at.err)
+			if status == 0 {
+				r = newRequest(ctx, at.handle, c, payload.o.shared())
+			}
+			return status
+		})
+	})
+	return r, ended(ctx, err)
+}
+
+// SendLayers is Send for a payload under construction ([NewPayload]): each layer leaves once [Engine.EncodeLayer] made it. Closing
+// the payload before its last layer is encoded ends the request in ErrCancelled; so does forgetting it.
+//
+// Errors: as Send.
+func (c *Conn) SendLayers(ctx context.Context, key uint64, payload *Payload) (r *Request, err error) {
+	err = use([]holder{payload, c}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 {
+			status := abi.Lib.SendLayers(h[1], key, h[0], deadline(remaining(ctx)), &at.handle, &at.err)
 			if status == 0 {
 				r = newRequest(ctx, at.handle, c, payload.o.shared())
 			}

@@ -54,6 +54,8 @@ type frame struct {
 	i32     int32
 	i64     int64
 	u64     uint64
+	f64     float64
+	three   [3]int32
 	size    uintptr
 }
 

@@ -171,6 +171,18 @@ type Receipt struct {
 	Plane             Plane  // what moved it
 	Code              Code
 	BreakEvenBitsPerS float64 // link speed above which raw is faster; 0 when unknown
+	Int4              Verdict // on tiers below 8 bits, of the profile or logit probe that was asked
+	Proof             Proof   // who allowed them
+	PredictedKL       float64 // nats, with a calibrated profile; else 0
+	WorstSNRDB        float64 // logit probe: the worst head's signal-to-noise ratio at 4 bits; 0 when not probed
+	WorstLayer        int     // and where; -1 when not probed
+	WorstHead         int
+	EscalatedLayers   uint32     // layers whose keys the probe raised to 8 bits
+	RawIsFaster       int        // the link measured was faster than break-even: 1 yes, 0 no, -1 unknown
+	DroppedRows       uint64     // K and V rows not sent
+	KMass             [8]float64 // attention of the queries by tier of the tokens' K rows; 0 without queries
+	VMass             [8]float64 // the same by tier of their V rows
+	LinkBitsPerS      float64    // payload bits over wire time; 0 when not sent here
 }
 
 // Receipt is what was done so far: after encoding, after a transfer, after decoding.
@@ -182,6 +194,9 @@ func (p *Payload) Receipt() (Receipt, error) {
 		Scored: Scored(raw.Scored), RawBytes: raw.RawBytes, BudgetBytes: raw.BudgetBytes, PayloadBytes: raw.PayloadBytes,
 		Ratio: raw.Ratio, KRows: raw.KRows, VRows: raw.VRows, ScoreNS: raw.ScoreNs, PlanNS: raw.PlanNs, EncodeNS: raw.EncodeNs,
 		DecodeNS: raw.DecodeNs, WireNS: raw.WireNs, Plane: Plane(raw.Plane), Code: Code(raw.Code),
-		BreakEvenBitsPerS: raw.BreakEvenBitsPerS,
+		BreakEvenBitsPerS: raw.BreakEvenBitsPerS, Int4: Verdict(raw.Int4), Proof: Proof(raw.Proof), PredictedKL: raw.PredictedKl,
+		WorstSNRDB: raw.WorstSnrDb, WorstLayer: int(raw.WorstLayer), WorstHead: int(raw.WorstHead),
+		EscalatedLayers: raw.EscalatedLayers, RawIsFaster: int(raw.RawIsFaster), DroppedRows: raw.DroppedRows, KMass: raw.KMass,
+		VMass: raw.VMass, LinkBitsPerS: raw.LinkBitsPerS,
 	}, err
 }

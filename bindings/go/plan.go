@@ -148,10 +148,33 @@ func (p *Plan) SetStrategy(name string) error {
 	return p.do(func(plan unsafe.Pointer, at *frame) int32 { return abi.Lib.PlanSetStrategy(plan, c, &at.err) })
 }
 
+// SetProfile says what is known of the model: multipliers for the costs, and the verdict on low tiers. Copied; nil forgets it.
+func (p *Plan) SetProfile(profile *Profile) error {
+	if profile == nil {
+		return p.do(func(plan unsafe.Pointer, at *frame) int32 { return abi.Lib.PlanSetProfile(plan, nil, &at.err) })
+	}
+	return use([]holder{p, profile}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 { return abi.Lib.PlanSetProfile(h[0], h[1], &at.err) })
+	})
+}
+
+// Cost is the sum of weight x squared error over a layer's K or V rows under the present tiers: what "error-aware" minimises. In
+// nats of KL with a calibrated profile. Errors: ErrState (not solved, or another strategy), ErrRange.
+func (p *Plan) Cost(layer int, half Half) (cost float64, err error) {
+	err = p.do(func(plan unsafe.Pointer, at *frame) int32 {
+		status := abi.Lib.PlanCost(plan, c32(layer), int32(half), &at.f64, &at.err)
+		cost = at.f64
+		return status
+	})
+	return cost, err
+}
+
 // Solve chooses a tier for every row of the cache. It never exceeds the budget. scores may be nil: keys and values are scored
-// here when the strategy needs it.
+// here when the strategy needs it. Tiers below 8 bits need a verdict: a profile's, a logit probe's on the queries in the scores,
+// or PlanUnproven 1.
 //
-// Errors: those of the view and of scoring, ErrBudget (names the floor), ErrState (no budget set), ErrGeometry, ErrLayout.
+// Errors: those of the view and of scoring, ErrBudget (names the floor), ErrState (no budget set), ErrGeometry, ErrLayout,
+// ErrModel (profile of another model), ErrPermitted (no verdict, or a no; or tokens would be dropped that cannot be masked).
 func (p *Plan) Solve(cache *Cache, scores *Scores) error {
 	objects := []holder{cache, p}
 	if scores != nil {

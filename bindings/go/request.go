@@ -122,6 +122,18 @@ func (r *Request) Offer() (Offer, error) {
 	return *offer, err
 }
 
+// Set sets an option, before the offer is accepted: RequestEarlyLayers 1 lets [Request.Payload] be taken once the first layer
+// arrived, and each layer be decoded once [Request.WaitLayer] said so. If the transfer fails later, what was decoded is the
+// caller's to discard.
+//
+// Errors: ErrKey, ErrRange, ErrState (a send, or already accepted).
+func (r *Request) Set(key RequestKey, value int64) error {
+	_, err := r.do(func(request unsafe.Pointer, at *frame) int32 {
+		return abi.Lib.RequestSet(request, int32(key), value, &at.err)
+	})
+	return err
+}
+
 // Accept takes the offer; the library allocates. The context's deadline is the transfer's.
 //
 // Errors: ErrState (no offer), ErrNoMemory, ErrClosed.

@@ -184,6 +184,42 @@ ARRAY(uint8_t*, out, size_t, tokens, jbyteArray, byte[], Byte)
 ARRAY(char*, buffer, size_t, capacity, jbyteArray, byte[], Byte)
 ARRAY(char*, bound, size_t, capacity, jbyteArray, byte[], Byte)
 
+ARRAY(const uint8_t*, key, size_t, bytes, jbyteArray, byte[], Byte)
+ARRAY(const char*, text, size_t, bytes, jbyteArray, byte[], Byte)
+
+/* Records: an array of skv_event objects would cost more than it gives; 64-byte records in a direct buffer. */
+%typemap(jni) (skv_event* out, size_t capacity) "jobject"
+%typemap(jtype) (skv_event* out, size_t capacity) "java.nio.ByteBuffer"
+%typemap(jstype) (skv_event* out, size_t capacity) "java.nio.ByteBuffer"
+%typemap(javain) (skv_event* out, size_t capacity) "$javainput"
+%typemap(in) (skv_event* out, size_t capacity) {
+  void* data;
+  size_t size;
+  if (!memory_of(jenv, $input, &data, &size)) return $null;
+  $1 = static_cast<skv_event*>(data);
+  $2 = size / sizeof(skv_event);
+}
+%typemap(freearg) (skv_event* out, size_t capacity) ""
+
+/* A text that the library owns, as a String in an array of one. */
+%typemap(jni) const char** out "jobjectArray"
+%typemap(jtype) const char** out "String[]"
+%typemap(jstype) const char** out "String[]"
+%typemap(javain) const char** out "$javainput"
+%typemap(in) const char** out (const char* text) {
+  if (!long_enough(jenv, $input, 1)) return $null;
+  text = nullptr;
+  $1 = ($1_ltype)&text;
+}
+%typemap(argout) const char** out {
+  if (result >= 0) {
+    const jstring made = jenv->NewStringUTF(*$1);
+    if (made == nullptr) return $null;
+    jenv->SetObjectArrayElement($input, 0, made);
+  }
+}
+%typemap(freearg) const char** out ""
+
 /* Identities: 32 and 16 bytes, or null. */
 %define IDENTITY(T, NAME, BYTES)
 %typemap(jni) T NAME "jbyteArray"
@@ -233,7 +269,13 @@ IDENTITY(uint8_t*, request_id, 16)
 OUTPUT_ONE(int64_t, out, jlongArray, long[], jlong, SetLongArrayRegion)
 OUTPUT_ONE(uint64_t, out, jlongArray, long[], jlong, SetLongArrayRegion)
 OUTPUT_ONE(int32_t, out, jintArray, int[], jint, SetIntArrayRegion)
+OUTPUT_ONE(int32_t, verdict, jintArray, int[], jint, SetIntArrayRegion)
+OUTPUT_ONE(int32_t, passed, jintArray, int[], jint, SetIntArrayRegion)
+OUTPUT_ONE(int32_t, trials, jintArray, int[], jint, SetIntArrayRegion)
+OUTPUT_ONE(int32_t, found, jintArray, int[], jint, SetIntArrayRegion)
+OUTPUT_ONE(double, out, jdoubleArray, double[], jdouble, SetDoubleArrayRegion)
 OUTPUT_ONE(size_t, count, jlongArray, long[], jlong, SetLongArrayRegion)
+OUTPUT_ONE(size_t, bytes, jlongArray, long[], jlong, SetLongArrayRegion)
 
 /* 64 bits are a long (those without a sign in its bits), whatever C type the platform calls them. */
 %define LONG(T)

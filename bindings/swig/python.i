@@ -71,6 +71,18 @@ BUFFER(uint8_t*, out, size_t, tokens, 1, PyBUF_WRITABLE)
 BUFFER(char*, buffer, size_t, capacity, 1, PyBUF_WRITABLE)
 BUFFER(char*, bound, size_t, capacity, 1, PyBUF_WRITABLE)
 
+BUFFER(const uint8_t*, key, size_t, bytes, 1, 0)
+BUFFER(const char*, text, size_t, bytes, 1, 0)
+BUFFER(skv_event*, out, size_t, capacity, 64, PyBUF_WRITABLE)
+
+%typemap(in, numinputs=0) const char** out (const char* text) {
+  text = nullptr;
+  $1 = ($1_ltype)&text;
+}
+%typemap(argout) const char** out {
+  if (result >= 0) $result = SWIG_Python_AppendOutput($result, PyUnicode_FromString(*$1));
+}
+
 %define IDENTITY(T, NAME, BYTES, FLAGS)
 %typemap(in) T NAME (Py_buffer view, bool has) {
   has = false;
@@ -117,4 +129,10 @@ IDENTITY(uint8_t*, request_id, 16, PyBUF_WRITABLE)
 OUTPUT_ONE(int64_t, out, PyLong_FromLongLong)
 OUTPUT_ONE(uint64_t, out, PyLong_FromUnsignedLongLong)
 OUTPUT_ONE(int32_t, out, PyLong_FromLong)
+OUTPUT_ONE(int32_t, verdict, PyLong_FromLong)
+OUTPUT_ONE(int32_t, passed, PyLong_FromLong)
+OUTPUT_ONE(int32_t, trials, PyLong_FromLong)
+OUTPUT_ONE(int32_t, found, PyLong_FromLong)
+OUTPUT_ONE(double, out, PyFloat_FromDouble)
 OUTPUT_ONE(size_t, count, PyLong_FromSize_t)
+OUTPUT_ONE(size_t, bytes, PyLong_FromSize_t)

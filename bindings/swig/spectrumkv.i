@@ -27,6 +27,8 @@
 WHAT(skv_engine)
 WHAT(skv_cache)
 WHAT(skv_scores)
+WHAT(skv_profile)
+WHAT(skv_needle_probe)
 WHAT(skv_plan)
 WHAT(skv_payload)
 WHAT(skv_endpoint)

@@ -111,10 +111,11 @@ def test_the_two_bindings_make_the_same_bytes() -> None:
     k = np.random.default_rng(1).normal(0, 1, (320, 2, 64)).astype(np.float16)
     engine = skv.Engine()
     source = skv.Cache.from_arrays([(k, None)])
-    wanted = engine.encode(source, skv.Plan(engine, budget=0.4).solve(source))
+    wanted = engine.encode(source, skv.Plan(engine, budget=0.4, unproven=True).solve(source))
 
     _, device = raw.skv_engine_create(raw.SKV_DEVICE_CPU)
     _, plan = raw.skv_plan_create(device)
+    raw.skv_plan_set(plan, raw.SKV_PLAN_UNPROVEN, 1)
     raw.skv_plan_set_budget(plan, 0.4)
     view = cache(k)
     raw.skv_plan_solve(plan, view, None)

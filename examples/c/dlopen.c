@@ -25,6 +25,7 @@
   X(skv_cache_set_plane)  \
   X(skv_cache_destroy)    \
   X(skv_plan_create)      \
+  X(skv_plan_set)         \
   X(skv_plan_set_budget)  \
   X(skv_plan_solve)       \
   X(skv_plan_destroy)     \
@@ -97,6 +98,7 @@ int main(int argc, char** argv) {
   from = view(k, v);
   to = view(k2, v2);
   try(lib.skv_plan_create(engine, &plan, &err));
+  try(lib.skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* synthetic tensors; real models: queries or a profile */
   try(lib.skv_plan_set_budget(plan, 0.40, &err));
   try(lib.skv_plan_solve(plan, from, NULL, &err));
   try(lib.skv_encode(engine, from, plan, NULL, &sent, &err));

@@ -51,6 +51,7 @@ static void prefill(skv_engine* engine, skv_endpoint* endpoint, const char* uri)
   printf("listening on %s\n", bound);
   fflush(stdout);
   try(skv_plan_create(engine, &plan, &err));
+  try(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* synthetic tensors; real models: queries or a profile */
   try(skv_plan_set_budget(plan, 0.35, &err));
   try(skv_plan_solve(plan, cache, NULL, &err));
   try(skv_encode(engine, cache, plan, NULL, &payload, &err));

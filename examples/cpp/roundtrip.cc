@@ -24,7 +24,7 @@ int main() try {
   for (std::size_t i = 0; i < k.size(); ++i) k[i] = -(v[i] = std::sin(static_cast<float>(i) * 0.1f));
   const skv::Engine engine;
   const auto source = view(k, v);
-  const auto payload = engine.encode(source, skv::Plan(engine).budget(0.4).solve(source));
+  const auto payload = engine.encode(source, skv::Plan(engine).set(SKV_PLAN_UNPROVEN, 1).budget(0.4).solve(source));
 
   skv::Endpoint here, there;
   const auto uri = there.listen("unix://@spectrumkv-example-cpp");

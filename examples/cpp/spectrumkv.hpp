@@ -129,6 +129,10 @@ class Engine;
 class Plan : public Handle<skv_plan, skv_plan_destroy> {
  public:
   explicit Plan(const Engine& engine);
+  Plan& set(int key, std::int64_t value) {
+    call(skv_plan_set, get(), key, value);
+    return *this;
+  }
   Plan& budget(double fraction) {
     call(skv_plan_set_budget, get(), fraction);
     return *this;

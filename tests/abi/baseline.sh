@@ -24,8 +24,12 @@ if ((update)); then
   echo "wrote $baseline"
   exit 0
 fi
+# Structs that carry their size may grow at their end (docs/abi.md).
+for name in skv_receipt skv_endpoint_stats; do
+  printf '[suppress_type]\nname = %s\ntype_kind = struct\nhas_data_member_inserted_at = end\n' "$name"
+done >"$work/grow"
 status=0
-abidiff --no-show-locs "$baseline" "$work/now.abi" >"$work/report" || status=$?
+abidiff --no-show-locs --suppressions "$work/grow" "$baseline" "$work/now.abi" >"$work/report" || status=$?
 # Exit status of abidiff, a set of bits: 1 and 2 it could not run, 4 something differs, 8 incompatibly.
 if ((status & 11)) || grep -qE "[1-9][0-9]* (Removed|Changed)" "$work/report"; then
   cat "$work/report"

@@ -58,6 +58,7 @@ static skv_payload* encode(const char* path) {
   cache = view(memory);
   try(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
   try(skv_plan_create(engine, &plan, &err));
+  try(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err));
   try(skv_plan_set_budget(plan, 0.4, &err));
   try(skv_plan_solve(plan, cache, NULL, &err));
   try(skv_encode(engine, cache, plan, NULL, &payload, &err));

@@ -51,7 +51,7 @@ int main(void) {
   WANT(skv_engine_create(SKV_DEVICE_CPU, &engine, &err) == SKV_OK);
   WANT(view(k, v, &from) == SKV_OK && view(k2, v2, &to) == SKV_OK);
   WANT(skv_scores_create(&scores, &err) == SKV_OK && skv_score(engine, from, scores, &err) == SKV_OK);
-  WANT(skv_plan_create(engine, &plan, &err) == SKV_OK && skv_plan_set_budget(plan, 0.5, &err) == SKV_OK);
+  WANT(skv_plan_create(engine, &plan, &err) == SKV_OK && skv_plan_set_strategy(plan, "uniform-8", &err) == SKV_OK);
   WANT(skv_plan_solve(plan, from, scores, &err) == SKV_OK);
   WANT(skv_encode(engine, from, plan, NULL, &payload, &err) == SKV_OK);
   WANT(skv_endpoint_create(&here, &err) == SKV_OK && skv_endpoint_create(&there, &err) == SKV_OK);

@@ -61,7 +61,7 @@ func run(uri string) error {
 		return err
 	}
 	defer plan.Close()
-	if err := errors.Join(plan.SetBudget(0.3), plan.Solve(source, nil)); err != nil {
+	if err := errors.Join(plan.Set(skv.PlanUnproven, 1), plan.SetBudget(0.3), plan.Solve(source, nil)); err != nil {
 		return err
 	}
 	payload, err := engine.Encode(source, plan)

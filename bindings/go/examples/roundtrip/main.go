@@ -64,7 +64,7 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(plan.SetBudget(budget), plan.Solve(source, nil)); err != nil {
+		if err := errors.Join(plan.Set(skv.PlanUnproven, 1), plan.SetBudget(budget), plan.Solve(source, nil)); err != nil {
 			return err
 		}
 		payload, err := engine.Encode(source, plan)

@@ -39,14 +39,28 @@ package abi
 #cgo nocallback skv_score
 #cgo nocallback skv_scores_get
 #cgo nocallback skv_scores_destroy
+#cgo nocallback skv_profile_create
+#cgo nocallback skv_profile_open
+#cgo nocallback skv_profile_save
+#cgo nocallback skv_profile_calibrate
+#cgo nocallback skv_profile_set_verdict
+#cgo nocallback skv_profile_get_verdict
+#cgo nocallback skv_profile_destroy
+#cgo nocallback skv_needle_probe_create
+#cgo nocallback skv_needle_probe_prompt
+#cgo nocallback skv_needle_probe_answer
+#cgo nocallback skv_needle_probe_verdict
+#cgo nocallback skv_needle_probe_destroy
 #cgo nocallback skv_plan_create
 #cgo nocallback skv_plan_set
 #cgo nocallback skv_plan_set_budget
 #cgo nocallback skv_plan_set_budget_bytes
 #cgo nocallback skv_plan_set_strategy
+#cgo nocallback skv_plan_set_profile
 #cgo nocallback skv_plan_solve
 #cgo nocallback skv_plan_bytes
 #cgo nocallback skv_plan_get_tiers
+#cgo nocallback skv_plan_cost
 #cgo nocallback skv_plan_set_tiers
 #cgo nocallback skv_plan_destroy
 #cgo nocallback skv_encode
@@ -68,21 +82,27 @@ package abi
 #cgo nocallback skv_endpoint_create
 #cgo nocallback skv_endpoint_set
 #cgo nocallback skv_endpoint_set_model
+#cgo nocallback skv_endpoint_set_psk
+#cgo nocallback skv_endpoint_set_tls
 #cgo nocallback skv_listen
 #cgo nocallback skv_accept
 #cgo nocallback skv_connect
 #cgo nocallback skv_endpoint_fd
 #cgo nocallback skv_endpoint_progress
+#cgo nocallback skv_endpoint_drain
 #cgo nocallback skv_endpoint_poll
 #cgo nocallback skv_endpoint_get_stats
+#cgo nocallback skv_endpoint_events
 #cgo nocallback skv_endpoint_destroy
 #cgo nocallback skv_conn_get
 #cgo nocallback skv_conn_destroy
 #cgo nocallback skv_send
+#cgo nocallback skv_send_layers
 #cgo nocallback skv_recv_offer
 #cgo nocallback skv_offer_accept
 #cgo nocallback skv_offer_reject
 #cgo nocallback skv_request_get
+#cgo nocallback skv_request_set
 #cgo nocallback skv_request_identity
 #cgo nocallback skv_request_test
 #cgo nocallback skv_request_wait
@@ -176,6 +196,38 @@ func init() {
 			return int32(C.skv_scores_get((*C.skv_scores)(unsafe.Pointer(scores)), C.int32_t(layer), C.int32_t(half), (*C.float)(unsafe.Pointer(out)), C.size_t(tokens), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		ScoresDestroy: func(scores unsafe.Pointer) { C.skv_scores_destroy((*C.skv_scores)(unsafe.Pointer(scores))) },
+		ProfileCreate: func(fingerprint *byte, layers int32, code int32, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_profile_create((*C.uint8_t)(unsafe.Pointer(fingerprint)), C.int32_t(layers), C.int32_t(code), (**C.skv_profile)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileOpen: func(text *byte, bytes uintptr, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_profile_open((*C.char)(unsafe.Pointer(text)), C.size_t(bytes), (**C.skv_profile)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileSave: func(profile unsafe.Pointer, buffer *byte, capacity uintptr, bytes *uintptr, err *Error) int32 {
+			return int32(C.skv_profile_save((*C.skv_profile)(unsafe.Pointer(profile)), (*C.char)(unsafe.Pointer(buffer)), C.size_t(capacity), (*C.size_t)(unsafe.Pointer(bytes)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileCalibrate: func(profile unsafe.Pointer, layer int32, half int32, scored int32, cost float64, kl float64, err *Error) int32 {
+			return int32(C.skv_profile_calibrate((*C.skv_profile)(unsafe.Pointer(profile)), C.int32_t(layer), C.int32_t(half), C.int32_t(scored), C.double(cost), C.double(kl), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileSetVerdict: func(profile unsafe.Pointer, probe int32, verdict int32, passed int32, trials int32, err *Error) int32 {
+			return int32(C.skv_profile_set_verdict((*C.skv_profile)(unsafe.Pointer(profile)), C.int32_t(probe), C.int32_t(verdict), C.int32_t(passed), C.int32_t(trials), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileGetVerdict: func(profile unsafe.Pointer, probe int32, verdict *int32, passed *int32, trials *int32, err *Error) int32 {
+			return int32(C.skv_profile_get_verdict((*C.skv_profile)(unsafe.Pointer(profile)), C.int32_t(probe), (*C.int32_t)(unsafe.Pointer(verdict)), (*C.int32_t)(unsafe.Pointer(passed)), (*C.int32_t)(unsafe.Pointer(trials)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ProfileDestroy: func(profile unsafe.Pointer) { C.skv_profile_destroy((*C.skv_profile)(unsafe.Pointer(profile))) },
+		NeedleProbeCreate: func(words uint32, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_needle_probe_create(C.uint32_t(words), (**C.skv_needle_probe)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		NeedleProbePrompt: func(probe unsafe.Pointer, trial int32, out **byte, err *Error) int32 {
+			return int32(C.skv_needle_probe_prompt((*C.skv_needle_probe)(unsafe.Pointer(probe)), C.int32_t(trial), (**C.char)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		NeedleProbeAnswer: func(probe unsafe.Pointer, trial int32, text *byte, bytes uintptr, found *int32, err *Error) int32 {
+			return int32(C.skv_needle_probe_answer((*C.skv_needle_probe)(unsafe.Pointer(probe)), C.int32_t(trial), (*C.char)(unsafe.Pointer(text)), C.size_t(bytes), (*C.int32_t)(unsafe.Pointer(found)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		NeedleProbeVerdict: func(probe unsafe.Pointer, profile unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_needle_probe_verdict((*C.skv_needle_probe)(unsafe.Pointer(probe)), (*C.skv_profile)(unsafe.Pointer(profile)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		NeedleProbeDestroy: func(probe unsafe.Pointer) { C.skv_needle_probe_destroy((*C.skv_needle_probe)(unsafe.Pointer(probe))) },
 		PlanCreate: func(engine unsafe.Pointer, out *unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_plan_create((*C.skv_engine)(unsafe.Pointer(engine)), (**C.skv_plan)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
@@ -191,6 +243,9 @@ func init() {
 		PlanSetStrategy: func(plan unsafe.Pointer, name *byte, err *Error) int32 {
 			return int32(C.skv_plan_set_strategy((*C.skv_plan)(unsafe.Pointer(plan)), (*C.char)(unsafe.Pointer(name)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
+		PlanSetProfile: func(plan unsafe.Pointer, profile unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_plan_set_profile((*C.skv_plan)(unsafe.Pointer(plan)), (*C.skv_profile)(unsafe.Pointer(profile)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
 		PlanSolve: func(plan unsafe.Pointer, cache unsafe.Pointer, scores unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_plan_solve((*C.skv_plan)(unsafe.Pointer(plan)), (*C.skv_cache)(unsafe.Pointer(cache)), (*C.skv_scores)(unsafe.Pointer(scores)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
@@ -199,6 +254,9 @@ func init() {
 		},
 		PlanGetTiers: func(plan unsafe.Pointer, layer int32, half int32, out *byte, tokens uintptr, err *Error) int32 {
 			return int32(C.skv_plan_get_tiers((*C.skv_plan)(unsafe.Pointer(plan)), C.int32_t(layer), C.int32_t(half), (*C.uint8_t)(unsafe.Pointer(out)), C.size_t(tokens), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PlanCost: func(plan unsafe.Pointer, layer int32, half int32, out *float64, err *Error) int32 {
+			return int32(C.skv_plan_cost((*C.skv_plan)(unsafe.Pointer(plan)), C.int32_t(layer), C.int32_t(half), (*C.double)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		PlanSetTiers: func(plan unsafe.Pointer, layer int32, half int32, tiers *byte, tokens uintptr, err *Error) int32 {
 			return int32(C.skv_plan_set_tiers((*C.skv_plan)(unsafe.Pointer(plan)), C.int32_t(layer), C.int32_t(half), (*C.uint8_t)(unsafe.Pointer(tiers)), C.size_t(tokens), (*C.skv_error)(unsafe.Pointer(err))))
@@ -255,6 +313,12 @@ func init() {
 		EndpointSetModel: func(endpoint unsafe.Pointer, fingerprint *byte, err *Error) int32 {
 			return int32(C.skv_endpoint_set_model((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.uint8_t)(unsafe.Pointer(fingerprint)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
+		EndpointSetPsk: func(endpoint unsafe.Pointer, security int32, key *byte, bytes uintptr, err *Error) int32 {
+			return int32(C.skv_endpoint_set_psk((*C.skv_endpoint)(unsafe.Pointer(endpoint)), C.int32_t(security), (*C.uint8_t)(unsafe.Pointer(key)), C.size_t(bytes), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		EndpointSetTls: func(endpoint unsafe.Pointer, certificate *byte, key *byte, authority *byte, peer_name *byte, err *Error) int32 {
+			return int32(C.skv_endpoint_set_tls((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.char)(unsafe.Pointer(certificate)), (*C.char)(unsafe.Pointer(key)), (*C.char)(unsafe.Pointer(authority)), (*C.char)(unsafe.Pointer(peer_name)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
 		Listen: func(endpoint unsafe.Pointer, uri *byte, bound *byte, capacity uintptr, err *Error) int32 {
 			return int32(C.skv_listen((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.char)(unsafe.Pointer(uri)), (*C.char)(unsafe.Pointer(bound)), C.size_t(capacity), (*C.skv_error)(unsafe.Pointer(err))))
 		},
@@ -270,11 +334,17 @@ func init() {
 		EndpointProgress: func(endpoint unsafe.Pointer, deadline uint64, err *Error) int32 {
 			return int32(C.skv_endpoint_progress((*C.skv_endpoint)(unsafe.Pointer(endpoint)), C.uint64_t(deadline), (*C.skv_error)(unsafe.Pointer(err))))
 		},
+		EndpointDrain: func(endpoint unsafe.Pointer, deadline uint64, err *Error) int32 {
+			return int32(C.skv_endpoint_drain((*C.skv_endpoint)(unsafe.Pointer(endpoint)), C.uint64_t(deadline), (*C.skv_error)(unsafe.Pointer(err))))
+		},
 		EndpointPoll: func(endpoint unsafe.Pointer, out *unsafe.Pointer, capacity uintptr, count *uintptr, err *Error) int32 {
 			return int32(C.skv_endpoint_poll((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (**C.skv_request)(unsafe.Pointer(out)), C.size_t(capacity), (*C.size_t)(unsafe.Pointer(count)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		EndpointGetStats: func(endpoint unsafe.Pointer, out *EndpointStats, err *Error) int32 {
 			return int32(C.skv_endpoint_get_stats((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.skv_endpoint_stats)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		EndpointEvents: func(endpoint unsafe.Pointer, out *Event, capacity uintptr, count *uintptr, err *Error) int32 {
+			return int32(C.skv_endpoint_events((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.skv_event)(unsafe.Pointer(out)), C.size_t(capacity), (*C.size_t)(unsafe.Pointer(count)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		EndpointDestroy: func(endpoint unsafe.Pointer) { C.skv_endpoint_destroy((*C.skv_endpoint)(unsafe.Pointer(endpoint))) },
 		ConnGet: func(conn unsafe.Pointer, key int32, out *int64, err *Error) int32 {
@@ -283,6 +353,9 @@ func init() {
 		ConnDestroy: func(conn unsafe.Pointer) { C.skv_conn_destroy((*C.skv_conn)(unsafe.Pointer(conn))) },
 		Send: func(conn unsafe.Pointer, key uint64, payload unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_send((*C.skv_conn)(unsafe.Pointer(conn)), C.uint64_t(key), (*C.skv_payload)(unsafe.Pointer(payload)), C.uint64_t(deadline), (**C.skv_request)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		SendLayers: func(conn unsafe.Pointer, key uint64, payload unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_send_layers((*C.skv_conn)(unsafe.Pointer(conn)), C.uint64_t(key), (*C.skv_payload)(unsafe.Pointer(payload)), C.uint64_t(deadline), (**C.skv_request)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		RecvOffer: func(conn unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_recv_offer((*C.skv_conn)(unsafe.Pointer(conn)), C.uint64_t(deadline), (**C.skv_request)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
@@ -295,6 +368,9 @@ func init() {
 		},
 		RequestGet: func(request unsafe.Pointer, key int32, out *int64, err *Error) int32 {
 			return int32(C.skv_request_get((*C.skv_request)(unsafe.Pointer(request)), C.int32_t(key), (*C.int64_t)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		RequestSet: func(request unsafe.Pointer, key int32, value int64, err *Error) int32 {
+			return int32(C.skv_request_set((*C.skv_request)(unsafe.Pointer(request)), C.int32_t(key), C.int64_t(value), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		RequestIdentity: func(request unsafe.Pointer, fingerprint *byte, request_id *byte, err *Error) int32 {
 			return int32(C.skv_request_identity((*C.skv_request)(unsafe.Pointer(request)), (*C.uint8_t)(unsafe.Pointer(fingerprint)), (*C.uint8_t)(unsafe.Pointer(request_id)), (*C.skv_error)(unsafe.Pointer(err))))
@@ -328,4 +404,5 @@ var (
 	_ [unsafe.Sizeof(Error{})]byte         = [C.sizeof_skv_error]byte{}
 	_ [unsafe.Sizeof(Receipt{})]byte       = [C.sizeof_skv_receipt]byte{}
 	_ [unsafe.Sizeof(EndpointStats{})]byte = [C.sizeof_skv_endpoint_stats]byte{}
+	_ [unsafe.Sizeof(Event{})]byte         = [C.sizeof_skv_event]byte{}
 )

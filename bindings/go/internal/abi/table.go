@@ -31,21 +31,64 @@ type Receipt struct {
 	Plane             int32     // SKV_PLANE_* that moved it
 	Code              int32     // SKV_CODE_*
 	BreakEvenBitsPerS float64   // link speed above which raw is faster: 8 x saved bytes / (encode + decode time); with only one of the two times known, that one; 0 when unknown
+	Int4              int32     // SKV_VERDICT_* on tiers below 8 bits, of the probe or profile that was asked
+	Proof             int32     // SKV_PROOF_*: who allowed them
+	PredictedKl       float64   // nats, with a calibrated profile; else 0
+	WorstSnrDb        float64   // logit probe: the worst head's signal-to-noise ratio at 4 bits; 0 when not probed
+	WorstLayer        int32     // ... and where; -1 when not probed
+	WorstHead         int32
+	EscalatedLayers   uint32     // layers whose keys the probe raised to 8 bits
+	RawIsFaster       int32      // the link measured was faster than break-even: 1 yes, 0 no, -1 unknown
+	DroppedRows       uint64     // K and V rows not sent
+	KMass             [8]float64 // attention of the queries on tokens, by tier of their K row; sums to 1; 0 without queries
+	VMass             [8]float64 // the same by tier of their V row
+	LinkBitsPerS      float64    // payload bits / wire_ns; 0 when not sent here
 }
 
 // EndpointStats is skv_endpoint_stats.
 type EndpointStats struct {
-	StructSize       uint32
-	Conns            uint32 // open now
-	HandshakesOk     uint64
-	HandshakesFailed uint64 // garbage, scanners, other versions or models, too slow
-	SentOk           uint64
-	ReceivedOk       uint64
-	Failed           uint64 // transfers that ended otherwise
-	BytesSent        uint64 // payload bytes
-	BytesReceived    uint64
-	ProtocolErrors   uint64
-	ChecksumErrors   uint64
+	StructSize        uint32
+	Conns             uint32 // open now
+	HandshakesOk      uint64
+	HandshakesFailed  uint64 // garbage, scanners, other versions or models, too slow
+	SentOk            uint64
+	ReceivedOk        uint64
+	Failed            uint64 // transfers that ended otherwise
+	BytesSent         uint64 // payload bytes
+	BytesReceived     uint64
+	ProtocolErrors    uint64
+	ChecksumErrors    uint64
+	AuthErrors        uint64 // peers that were not who they must be, or took us for that
+	HandshakesRefused uint64 // of the failed ones: too many at once or a second
+	HandshakesPending uint64 // now
+	Cancelled         uint64 // of the failed transfers
+	TimedOut          uint64
+	PeerLost          uint64
+	Rejected          uint64
+	NoResource        uint64
+	Sending           uint64     // now: offered or moving from here
+	Receiving         uint64     // now: moving to here
+	OffersWaiting     uint64     // now: offers of peers that are not decided on
+	CreditHeld        uint64     // now: bytes granted to senders that have not arrived
+	CreditStalls      uint64     // times a sender here had bytes and no credit
+	EventsLost        uint64     // records overwritten before skv_endpoint_events took them
+	TimeLog2          [32]uint64 // transfers that ended OK: accepted -> ended, in us
+	QueueLog2         [32]uint64 // offers taken here: offered -> accepted, in us
+	BytesLog2         [40]uint64 // transfers that ended OK: payload bytes
+}
+
+// Event is skv_event.
+type Event struct {
+	TimeNs     uint64 // CLOCK_MONOTONIC
+	Kind       int32  // SKV_EVENT_*
+	Status     int32
+	Conn       uint64 // conns of an endpoint count from 1
+	Transfer   uint64 // its id on the wire, 0 for a conn's event
+	Key        uint64 // the sender's
+	Bytes      uint64
+	DurationNs uint64
+	Sending    int32 // 1: from here
+	Reserved   int32
 }
 
 // Table holds every function of the header.
@@ -81,14 +124,28 @@ type Table struct {
 	Score              func(engine unsafe.Pointer, cache unsafe.Pointer, scores unsafe.Pointer, err *Error) int32                                                                                                                                   // skv_score
 	ScoresGet          func(scores unsafe.Pointer, layer int32, half int32, out *float32, tokens uintptr, err *Error) int32                                                                                                                         // skv_scores_get
 	ScoresDestroy      func(scores unsafe.Pointer)                                                                                                                                                                                                  // skv_scores_destroy
+	ProfileCreate      func(fingerprint *byte, layers int32, code int32, out *unsafe.Pointer, err *Error) int32                                                                                                                                     // skv_profile_create
+	ProfileOpen        func(text *byte, bytes uintptr, out *unsafe.Pointer, err *Error) int32                                                                                                                                                       // skv_profile_open
+	ProfileSave        func(profile unsafe.Pointer, buffer *byte, capacity uintptr, bytes *uintptr, err *Error) int32                                                                                                                               // skv_profile_save
+	ProfileCalibrate   func(profile unsafe.Pointer, layer int32, half int32, scored int32, cost float64, kl float64, err *Error) int32                                                                                                              // skv_profile_calibrate
+	ProfileSetVerdict  func(profile unsafe.Pointer, probe int32, verdict int32, passed int32, trials int32, err *Error) int32                                                                                                                       // skv_profile_set_verdict
+	ProfileGetVerdict  func(profile unsafe.Pointer, probe int32, verdict *int32, passed *int32, trials *int32, err *Error) int32                                                                                                                    // skv_profile_get_verdict
+	ProfileDestroy     func(profile unsafe.Pointer)                                                                                                                                                                                                 // skv_profile_destroy
+	NeedleProbeCreate  func(words uint32, out *unsafe.Pointer, err *Error) int32                                                                                                                                                                    // skv_needle_probe_create
+	NeedleProbePrompt  func(probe unsafe.Pointer, trial int32, out **byte, err *Error) int32                                                                                                                                                        // skv_needle_probe_prompt
+	NeedleProbeAnswer  func(probe unsafe.Pointer, trial int32, text *byte, bytes uintptr, found *int32, err *Error) int32                                                                                                                           // skv_needle_probe_answer
+	NeedleProbeVerdict func(probe unsafe.Pointer, profile unsafe.Pointer, err *Error) int32                                                                                                                                                         // skv_needle_probe_verdict
+	NeedleProbeDestroy func(probe unsafe.Pointer)                                                                                                                                                                                                   // skv_needle_probe_destroy
 	PlanCreate         func(engine unsafe.Pointer, out *unsafe.Pointer, err *Error) int32                                                                                                                                                           // skv_plan_create
 	PlanSet            func(plan unsafe.Pointer, key int32, value int64, err *Error) int32                                                                                                                                                          // skv_plan_set
 	PlanSetBudget      func(plan unsafe.Pointer, fraction float64, err *Error) int32                                                                                                                                                                // skv_plan_set_budget
 	PlanSetBudgetBytes func(plan unsafe.Pointer, bytes uint64, err *Error) int32                                                                                                                                                                    // skv_plan_set_budget_bytes
 	PlanSetStrategy    func(plan unsafe.Pointer, name *byte, err *Error) int32                                                                                                                                                                      // skv_plan_set_strategy
+	PlanSetProfile     func(plan unsafe.Pointer, profile unsafe.Pointer, err *Error) int32                                                                                                                                                          // skv_plan_set_profile
 	PlanSolve          func(plan unsafe.Pointer, cache unsafe.Pointer, scores unsafe.Pointer, err *Error) int32                                                                                                                                     // skv_plan_solve
 	PlanBytes          func(plan unsafe.Pointer, out *uint64, err *Error) int32                                                                                                                                                                     // skv_plan_bytes
 	PlanGetTiers       func(plan unsafe.Pointer, layer int32, half int32, out *byte, tokens uintptr, err *Error) int32                                                                                                                              // skv_plan_get_tiers
+	PlanCost           func(plan unsafe.Pointer, layer int32, half int32, out *float64, err *Error) int32                                                                                                                                           // skv_plan_cost
 	PlanSetTiers       func(plan unsafe.Pointer, layer int32, half int32, tiers *byte, tokens uintptr, err *Error) int32                                                                                                                            // skv_plan_set_tiers
 	PlanDestroy        func(plan unsafe.Pointer)                                                                                                                                                                                                    // skv_plan_destroy
 	Encode             func(engine unsafe.Pointer, cache unsafe.Pointer, plan unsafe.Pointer, stream unsafe.Pointer, out *unsafe.Pointer, err *Error) int32                                                                                         // skv_encode
@@ -110,21 +167,27 @@ type Table struct {
 	EndpointCreate     func(out *unsafe.Pointer, err *Error) int32                                                                                                                                                                                  // skv_endpoint_create
 	EndpointSet        func(endpoint unsafe.Pointer, key int32, value int64, err *Error) int32                                                                                                                                                      // skv_endpoint_set
 	EndpointSetModel   func(endpoint unsafe.Pointer, fingerprint *byte, err *Error) int32                                                                                                                                                           // skv_endpoint_set_model
+	EndpointSetPsk     func(endpoint unsafe.Pointer, security int32, key *byte, bytes uintptr, err *Error) int32                                                                                                                                    // skv_endpoint_set_psk
+	EndpointSetTls     func(endpoint unsafe.Pointer, certificate *byte, key *byte, authority *byte, peer_name *byte, err *Error) int32                                                                                                              // skv_endpoint_set_tls
 	Listen             func(endpoint unsafe.Pointer, uri *byte, bound *byte, capacity uintptr, err *Error) int32                                                                                                                                    // skv_listen
 	Accept             func(endpoint unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32                                                                                                                                        // skv_accept
 	Connect            func(endpoint unsafe.Pointer, uri *byte, deadline uint64, out *unsafe.Pointer, err *Error) int32                                                                                                                             // skv_connect
 	EndpointFd         func(endpoint unsafe.Pointer, out *int32, err *Error) int32                                                                                                                                                                  // skv_endpoint_fd
 	EndpointProgress   func(endpoint unsafe.Pointer, deadline uint64, err *Error) int32                                                                                                                                                             // skv_endpoint_progress
+	EndpointDrain      func(endpoint unsafe.Pointer, deadline uint64, err *Error) int32                                                                                                                                                             // skv_endpoint_drain
 	EndpointPoll       func(endpoint unsafe.Pointer, out *unsafe.Pointer, capacity uintptr, count *uintptr, err *Error) int32                                                                                                                       // skv_endpoint_poll
 	EndpointGetStats   func(endpoint unsafe.Pointer, out *EndpointStats, err *Error) int32                                                                                                                                                          // skv_endpoint_get_stats
+	EndpointEvents     func(endpoint unsafe.Pointer, out *Event, capacity uintptr, count *uintptr, err *Error) int32                                                                                                                                // skv_endpoint_events
 	EndpointDestroy    func(endpoint unsafe.Pointer)                                                                                                                                                                                                // skv_endpoint_destroy
 	ConnGet            func(conn unsafe.Pointer, key int32, out *int64, err *Error) int32                                                                                                                                                           // skv_conn_get
 	ConnDestroy        func(conn unsafe.Pointer)                                                                                                                                                                                                    // skv_conn_destroy
 	Send               func(conn unsafe.Pointer, key uint64, payload unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32                                                                                                        // skv_send
+	SendLayers         func(conn unsafe.Pointer, key uint64, payload unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32                                                                                                        // skv_send_layers
 	RecvOffer          func(conn unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32                                                                                                                                            // skv_recv_offer
 	OfferAccept        func(request unsafe.Pointer, buffer unsafe.Pointer, bytes uintptr, deadline uint64, err *Error) int32                                                                                                                        // skv_offer_accept
 	OfferReject        func(request unsafe.Pointer, reason *byte, err *Error) int32                                                                                                                                                                 // skv_offer_reject
 	RequestGet         func(request unsafe.Pointer, key int32, out *int64, err *Error) int32                                                                                                                                                        // skv_request_get
+	RequestSet         func(request unsafe.Pointer, key int32, value int64, err *Error) int32                                                                                                                                                       // skv_request_set
 	RequestIdentity    func(request unsafe.Pointer, fingerprint *byte, request_id *byte, err *Error) int32                                                                                                                                          // skv_request_identity
 	RequestTest        func(request unsafe.Pointer, err *Error) int32                                                                                                                                                                               // skv_request_test
 	RequestWait        func(request unsafe.Pointer, deadline uint64, err *Error) int32                                                                                                                                                              // skv_request_wait

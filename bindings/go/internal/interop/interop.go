@@ -55,7 +55,7 @@ func encode(path string) (*skv.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(plan.SetBudget(0.4), plan.Solve(cache, nil)); err != nil {
+	if err := errors.Join(plan.Set(skv.PlanUnproven, 1), plan.SetBudget(0.4), plan.Solve(cache, nil)); err != nil {
 		return nil, err
 	}
 	return engine.Encode(cache, plan)

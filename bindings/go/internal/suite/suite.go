@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"sync"
 	"testing"
@@ -49,6 +50,9 @@ func Run(t *testing.T) {
 		"one engine serves many goroutines in turns":      turns,
 		"closing while another goroutine calls is safe":   closing,
 		"versions and names are those of the header":      versions,
+		"low tiers need a verdict":                        verdicts,
+		"keys are asked for and conns drained":            security,
+		"layers leave and arrive early":                   earlyLayers,
 		"an endpoint without a progress thread is driven": driven,
 	} {
 		t.Run(name, test)
@@ -151,7 +155,7 @@ func solved(t testing.TB, engine *skv.Engine, cache *skv.Cache, budget float64) 
 	t.Helper()
 	plan, err := skv.NewPlan(engine)
 	if err == nil {
-		err = errors.Join(plan.SetBudget(budget), plan.Solve(cache, nil))
+		err = errors.Join(plan.Set(skv.PlanUnproven, 1), plan.SetBudget(budget), plan.Solve(cache, nil))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -267,6 +271,7 @@ func scores(t *testing.T) {
 		t.Error(got[0], got[tokens-1])
 	}
 	plan := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, plan.Set(skv.PlanUnproven, 1))
 	ok(t, plan.SetBudgetBytes(must[uint64](t)(cache.RawBytes())*2/5))
 	ok(t, plan.Set(skv.PlanSinks, 0))
 	ok(t, plan.Solve(cache, s))
@@ -296,6 +301,7 @@ func scores(t *testing.T) {
 func tiers(t *testing.T) {
 	engine, cache := Engine(t), View(t, Tensors())
 	plan := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, plan.Set(skv.PlanUnproven, 1))
 	ok(t, plan.SetStrategy("uniform-8"))
 	ok(t, plan.Solve(cache, nil))
 	wanted := make([]skv.Tier, tokens)
@@ -324,6 +330,7 @@ func statuses(t *testing.T) {
 	rows := skv.TokenMajor(heads, dim, 4)
 	engine := Engine(t)
 	plan := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, plan.Set(skv.PlanUnproven, 1))
 	cache := View(t, Tensors())
 	is(t, second(skv.NewCache(0)), skv.ErrRange)
 	is(t, second(skv.NewCache(math.MaxInt)), skv.ErrRange)
@@ -516,6 +523,7 @@ func closing(t *testing.T) {
 	for range 20 {
 		engine, cache := Engine(t), View(t, Tensors())
 		plan := must[*skv.Plan](t)(skv.NewPlan(engine))
+		ok(t, plan.Set(skv.PlanUnproven, 1))
 		ok(t, plan.SetBudget(0.5))
 		done := make(chan error)
 		go func() { done <- plan.Solve(cache, nil) }()
@@ -530,4 +538,50 @@ func long(t *testing.T) context.Context {
 	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(stop)
 	return ctx
+}
+
+func verdicts(t *testing.T) {
+	engine, cache, model := Engine(t), View(t, Tensors()), skv.Fingerprint{5}
+	ok(t, cache.SetIdentity(&model, nil))
+	plan := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, plan.SetBudget(0.4))
+	is(t, plan.Solve(cache, nil), skv.ErrPermitted)
+	probe := must[*skv.NeedleProbe](t)(skv.NewNeedleProbe(200))
+	_, err := probe.Prompt(skv.NeedleTrials)
+	is(t, err, skv.ErrRange)
+	profile := must[*skv.Profile](t)(skv.NewProfile(model, layers, skv.CodeEmbedded))
+	is(t, probe.Verdict(profile), skv.ErrState)
+	number := regexp.MustCompile(`\d{4,}`)
+	for trial := range skv.NeedleTrials {
+		answer := number.FindString(must[string](t)(probe.Prompt(trial)))
+		if !must[bool](t)(probe.Answer(trial, "It was "+answer+".")) {
+			t.Errorf("%q was not the number", answer)
+		}
+		_, err := probe.Answer(trial, "again")
+		is(t, err, skv.ErrState)
+	}
+	ok(t, probe.Verdict(profile))
+	if verdict, passed, trials, err := profile.Verdict(skv.ProbeNeedle); verdict != skv.VerdictYes || passed != 3 || trials != 3 || err != nil {
+		t.Error(verdict, passed, trials, err)
+	}
+	encoded := must[[]byte](t)(profile.JSON())
+	opened := must[*skv.Profile](t)(skv.OpenProfile(encoded))
+	_, err = skv.OpenProfile(encoded[1:])
+	is(t, err, skv.ErrMalformed)
+	ok(t, plan.SetProfile(opened))
+	ok(t, plan.Solve(cache, nil))
+	if cost := must[float64](t)(plan.Cost(0, skv.K)); cost <= 0 {
+		t.Error(cost)
+	}
+	receipt := must[skv.Receipt](t)(must[*skv.Payload](t)(engine.Encode(cache, plan)).Receipt())
+	if receipt.Proof != skv.ProofProfile || receipt.Int4 != skv.VerdictYes {
+		t.Errorf("%+v", receipt)
+	}
+	ok(t, opened.Calibrate(0, skv.K, skv.ScoredKV, 1, 0.01))
+	ok(t, opened.SetVerdict(skv.ProbeLogits, skv.VerdictNo, 0, 1))
+	ok(t, plan.SetProfile(opened))
+	ok(t, plan.SetStrategy("uniform-4"))
+	is(t, plan.Solve(cache, nil), skv.ErrPermitted)
+	ok(t, plan.SetProfile(nil))
+	ok(t, errors.Join(probe.Close(), profile.Close(), opened.Close()))
 }

@@ -351,3 +351,66 @@ func Round(t *testing.T) {
 	ok(t, errors.Join(dropped.Close(), sent.Close(), got.Close(), payload.Close(), engine.Close(), target.Close()))
 	e.close(t)
 }
+
+func security(t *testing.T) {
+	endpoint := func() *skv.Endpoint { return must[*skv.Endpoint](t)(skv.NewEndpoint()) }
+	a, b, stranger := endpoint(), endpoint(), endpoint()
+	is(t, a.SetPSK(skv.SecurityPsk, []byte("short")), skv.ErrRange)
+	key := []byte("0123456789abcdef")
+	ok(t, errors.Join(a.SetPSK(skv.SecurityTlsPsk, key), b.SetPSK(skv.SecurityTlsPsk, key)))
+	ok(t, stranger.SetPSK(skv.SecurityTlsPsk, []byte("another key 0123")))
+	err := endpoint().SetTLS(skv.Certificates{Certificate: "/nowhere/c.pem", Key: "/nowhere/k.pem", Authority: "/nowhere/a.pem"})
+	is(t, err, skv.ErrAuth)
+	ctx, bound := long(t), must[string](t)(b.Listen(uri("tcp")))
+	_, err = stranger.Connect(ctx, bound)
+	is(t, err, skv.ErrAuth)
+	here := must[*skv.Conn](t)(a.Connect(ctx, bound))
+	there := must[*skv.Conn](t)(b.Accept(ctx))
+	if s := must[int64](t)(here.Get(skv.ConnSecurity)); skv.Security(s) != skv.SecurityTlsPsk {
+		t.Error(skv.Security(s))
+	}
+	sent := must[*skv.Request](t)(here.Send(ctx, 9, Payload(t)))
+	must[*skv.Payload](t)(there.Receive(ctx))
+	ok(t, sent.Wait(ctx))
+	ok(t, b.Drain(ctx))
+	failed, finished := false, false
+	for _, event := range must[[]skv.Event](t)(b.Events()) {
+		failed = failed || event.Kind == skv.EventHandshakeFailed && event.Status == skv.ErrAuth
+		finished = finished || event.Kind == skv.EventEnded && event.Key == 9 && event.Status == skv.OK
+	}
+	if !failed || !finished {
+		t.Error(failed, finished)
+	}
+	if stats := must[skv.EndpointStats](t)(b.Stats()); stats.ReceivedOK != 1 || stats.AuthErrors == 0 {
+		t.Errorf("%+v", stats)
+	}
+}
+
+func earlyLayers(t *testing.T) {
+	e, ctx := connected(t, "tcp"), long(t)
+	engine, from, to := Engine(t), Tensors(), zeros()
+	cache, target := View(t, from), View(t, to)
+	plan := solved(t, engine, cache, 0.4)
+	building := must[*skv.Payload](t)(skv.NewPayload(cache, plan))
+	sent := must[*skv.Request](t)(e.here.SendLayers(ctx, 1, building))
+	request := must[*skv.Request](t)(e.there.RecvOffer(ctx))
+	ok(t, request.Wait(ctx))
+	ok(t, request.Set(skv.RequestEarlyLayers, 1))
+	ok(t, request.Accept(ctx))
+	ok(t, engine.EncodeLayer(cache, plan, 0, building))
+	ok(t, request.WaitLayer(ctx, 0))
+	got := must[*skv.Payload](t)(request.Payload())
+	ok(t, engine.DecodeLayer(got, target, 0))
+	is(t, engine.DecodeLayer(got, target, 1), skv.ErrState)
+	ok(t, engine.EncodeLayer(cache, plan, 1, building))
+	ok(t, errors.Join(request.Wait(ctx), sent.Wait(ctx)))
+	ok(t, engine.DecodeLayer(got, target, 1))
+	if w := worst(from, to); w > 0.6 {
+		t.Error(w)
+	}
+	never := must[*skv.Payload](t)(skv.NewPayload(cache, plan))
+	lost := must[*skv.Request](t)(e.here.SendLayers(ctx, 2, never))
+	ok(t, never.Close())
+	is(t, lost.Wait(ctx), skv.ErrCancelled)
+	e.close(t)
+}

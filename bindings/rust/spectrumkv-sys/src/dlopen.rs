@@ -32,12 +32,16 @@ pub(crate) struct Table {
     skv_encode_layer: unsafe extern "C" fn(*mut skv_engine, *const skv_cache, *const skv_plan, i32, *mut ::core::ffi::c_void, *mut skv_payload, *mut skv_error) -> skv_status,
     skv_endpoint_create: unsafe extern "C" fn(*mut *mut skv_endpoint, *mut skv_error) -> skv_status,
     skv_endpoint_destroy: unsafe extern "C" fn(*mut skv_endpoint),
+    skv_endpoint_drain: unsafe extern "C" fn(*mut skv_endpoint, u64, *mut skv_error) -> skv_status,
+    skv_endpoint_events: unsafe extern "C" fn(*mut skv_endpoint, *mut skv_event, usize, *mut usize, *mut skv_error) -> skv_status,
     skv_endpoint_fd: unsafe extern "C" fn(*mut skv_endpoint, *mut i32, *mut skv_error) -> skv_status,
     skv_endpoint_get_stats: unsafe extern "C" fn(*mut skv_endpoint, *mut skv_endpoint_stats, *mut skv_error) -> skv_status,
     skv_endpoint_poll: unsafe extern "C" fn(*mut skv_endpoint, *mut *mut skv_request, usize, *mut usize, *mut skv_error) -> skv_status,
     skv_endpoint_progress: unsafe extern "C" fn(*mut skv_endpoint, u64, *mut skv_error) -> skv_status,
     skv_endpoint_set: unsafe extern "C" fn(*mut skv_endpoint, i32, i64, *mut skv_error) -> skv_status,
     skv_endpoint_set_model: unsafe extern "C" fn(*mut skv_endpoint, *const u8, *mut skv_error) -> skv_status,
+    skv_endpoint_set_psk: unsafe extern "C" fn(*mut skv_endpoint, i32, *const u8, usize, *mut skv_error) -> skv_status,
+    skv_endpoint_set_tls: unsafe extern "C" fn(*mut skv_endpoint, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
     skv_engine_create: unsafe extern "C" fn(i32, *mut *mut skv_engine, *mut skv_error) -> skv_status,
     skv_engine_describe: unsafe extern "C" fn(*const skv_engine, *mut ::core::ffi::c_char, usize, *mut skv_error) -> skv_status,
     skv_engine_destroy: unsafe extern "C" fn(*mut skv_engine),
@@ -45,6 +49,11 @@ pub(crate) struct Table {
     skv_engine_set: unsafe extern "C" fn(*mut skv_engine, i32, i64, *mut skv_error) -> skv_status,
     skv_listen: unsafe extern "C" fn(*mut skv_endpoint, *const ::core::ffi::c_char, *mut ::core::ffi::c_char, usize, *mut skv_error) -> skv_status,
     skv_llama_blob_bytes: unsafe extern "C" fn(*const skv_payload, i32, i32, *mut u64, *mut skv_error) -> skv_status,
+    skv_needle_probe_answer: unsafe extern "C" fn(*mut skv_needle_probe, i32, *const ::core::ffi::c_char, usize, *mut i32, *mut skv_error) -> skv_status,
+    skv_needle_probe_create: unsafe extern "C" fn(u32, *mut *mut skv_needle_probe, *mut skv_error) -> skv_status,
+    skv_needle_probe_destroy: unsafe extern "C" fn(*mut skv_needle_probe),
+    skv_needle_probe_prompt: unsafe extern "C" fn(*const skv_needle_probe, i32, *mut *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
+    skv_needle_probe_verdict: unsafe extern "C" fn(*const skv_needle_probe, *mut skv_profile, *mut skv_error) -> skv_status,
     skv_now_ns: unsafe extern "C" fn() -> u64,
     skv_offer_accept: unsafe extern "C" fn(*mut skv_request, *mut ::core::ffi::c_void, usize, u64, *mut skv_error) -> skv_status,
     skv_offer_reject: unsafe extern "C" fn(*mut skv_request, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
@@ -58,21 +67,31 @@ pub(crate) struct Table {
     skv_payload_receipt: unsafe extern "C" fn(*const skv_payload, *mut skv_receipt, *mut skv_error) -> skv_status,
     skv_payload_verify: unsafe extern "C" fn(*mut skv_payload, *mut skv_error) -> skv_status,
     skv_plan_bytes: unsafe extern "C" fn(*const skv_plan, *mut u64, *mut skv_error) -> skv_status,
+    skv_plan_cost: unsafe extern "C" fn(*const skv_plan, i32, i32, *mut f64, *mut skv_error) -> skv_status,
     skv_plan_create: unsafe extern "C" fn(*mut skv_engine, *mut *mut skv_plan, *mut skv_error) -> skv_status,
     skv_plan_destroy: unsafe extern "C" fn(*mut skv_plan),
     skv_plan_get_tiers: unsafe extern "C" fn(*const skv_plan, i32, i32, *mut u8, usize, *mut skv_error) -> skv_status,
     skv_plan_set: unsafe extern "C" fn(*mut skv_plan, i32, i64, *mut skv_error) -> skv_status,
     skv_plan_set_budget: unsafe extern "C" fn(*mut skv_plan, f64, *mut skv_error) -> skv_status,
     skv_plan_set_budget_bytes: unsafe extern "C" fn(*mut skv_plan, u64, *mut skv_error) -> skv_status,
+    skv_plan_set_profile: unsafe extern "C" fn(*mut skv_plan, *const skv_profile, *mut skv_error) -> skv_status,
     skv_plan_set_strategy: unsafe extern "C" fn(*mut skv_plan, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
     skv_plan_set_tiers: unsafe extern "C" fn(*mut skv_plan, i32, i32, *const u8, usize, *mut skv_error) -> skv_status,
     skv_plan_solve: unsafe extern "C" fn(*mut skv_plan, *const skv_cache, *const skv_scores, *mut skv_error) -> skv_status,
+    skv_profile_calibrate: unsafe extern "C" fn(*mut skv_profile, i32, i32, i32, f64, f64, *mut skv_error) -> skv_status,
+    skv_profile_create: unsafe extern "C" fn(*const u8, i32, i32, *mut *mut skv_profile, *mut skv_error) -> skv_status,
+    skv_profile_destroy: unsafe extern "C" fn(*mut skv_profile),
+    skv_profile_get_verdict: unsafe extern "C" fn(*const skv_profile, i32, *mut i32, *mut i32, *mut i32, *mut skv_error) -> skv_status,
+    skv_profile_open: unsafe extern "C" fn(*const ::core::ffi::c_char, usize, *mut *mut skv_profile, *mut skv_error) -> skv_status,
+    skv_profile_save: unsafe extern "C" fn(*const skv_profile, *mut ::core::ffi::c_char, usize, *mut usize, *mut skv_error) -> skv_status,
+    skv_profile_set_verdict: unsafe extern "C" fn(*mut skv_profile, i32, i32, i32, i32, *mut skv_error) -> skv_status,
     skv_recv_offer: unsafe extern "C" fn(*mut skv_conn, u64, *mut *mut skv_request, *mut skv_error) -> skv_status,
     skv_request_cancel: unsafe extern "C" fn(*mut skv_request, *mut skv_error) -> skv_status,
     skv_request_destroy: unsafe extern "C" fn(*mut skv_request, *mut skv_error) -> skv_status,
     skv_request_get: unsafe extern "C" fn(*const skv_request, i32, *mut i64, *mut skv_error) -> skv_status,
     skv_request_identity: unsafe extern "C" fn(*const skv_request, *mut u8, *mut u8, *mut skv_error) -> skv_status,
     skv_request_payload: unsafe extern "C" fn(*mut skv_request, *mut *mut skv_payload, *mut skv_error) -> skv_status,
+    skv_request_set: unsafe extern "C" fn(*mut skv_request, i32, i64, *mut skv_error) -> skv_status,
     skv_request_stream_wait: unsafe extern "C" fn(*mut skv_request, i32, *mut ::core::ffi::c_void, *mut skv_error) -> skv_status,
     skv_request_test: unsafe extern "C" fn(*mut skv_request, *mut skv_error) -> skv_status,
     skv_request_wait: unsafe extern "C" fn(*mut skv_request, u64, *mut skv_error) -> skv_status,
@@ -84,6 +103,7 @@ pub(crate) struct Table {
     skv_scores_set_queries: unsafe extern "C" fn(*mut skv_scores, i32, *const ::core::ffi::c_void, usize, i32, i32, i32, i64, i64, i64, f32, i32, *mut skv_error) -> skv_status,
     skv_scores_set_weights: unsafe extern "C" fn(*mut skv_scores, i32, i32, *const f32, usize, *mut skv_error) -> skv_status,
     skv_send: unsafe extern "C" fn(*mut skv_conn, u64, *const skv_payload, u64, *mut *mut skv_request, *mut skv_error) -> skv_status,
+    skv_send_layers: unsafe extern "C" fn(*mut skv_conn, u64, *mut skv_payload, u64, *mut *mut skv_request, *mut skv_error) -> skv_status,
     skv_status_name: unsafe extern "C" fn(skv_status) -> *const ::core::ffi::c_char,
     skv_version: unsafe extern "C" fn() -> u32,
     skv_version_string: unsafe extern "C" fn() -> *const ::core::ffi::c_char,
@@ -124,12 +144,16 @@ impl Table {
                 skv_encode_layer: *library.get(c"skv_encode_layer")?,
                 skv_endpoint_create: *library.get(c"skv_endpoint_create")?,
                 skv_endpoint_destroy: *library.get(c"skv_endpoint_destroy")?,
+                skv_endpoint_drain: *library.get(c"skv_endpoint_drain")?,
+                skv_endpoint_events: *library.get(c"skv_endpoint_events")?,
                 skv_endpoint_fd: *library.get(c"skv_endpoint_fd")?,
                 skv_endpoint_get_stats: *library.get(c"skv_endpoint_get_stats")?,
                 skv_endpoint_poll: *library.get(c"skv_endpoint_poll")?,
                 skv_endpoint_progress: *library.get(c"skv_endpoint_progress")?,
                 skv_endpoint_set: *library.get(c"skv_endpoint_set")?,
                 skv_endpoint_set_model: *library.get(c"skv_endpoint_set_model")?,
+                skv_endpoint_set_psk: *library.get(c"skv_endpoint_set_psk")?,
+                skv_endpoint_set_tls: *library.get(c"skv_endpoint_set_tls")?,
                 skv_engine_create: *library.get(c"skv_engine_create")?,
                 skv_engine_describe: *library.get(c"skv_engine_describe")?,
                 skv_engine_destroy: *library.get(c"skv_engine_destroy")?,
@@ -137,6 +161,11 @@ impl Table {
                 skv_engine_set: *library.get(c"skv_engine_set")?,
                 skv_listen: *library.get(c"skv_listen")?,
                 skv_llama_blob_bytes: *library.get(c"skv_llama_blob_bytes")?,
+                skv_needle_probe_answer: *library.get(c"skv_needle_probe_answer")?,
+                skv_needle_probe_create: *library.get(c"skv_needle_probe_create")?,
+                skv_needle_probe_destroy: *library.get(c"skv_needle_probe_destroy")?,
+                skv_needle_probe_prompt: *library.get(c"skv_needle_probe_prompt")?,
+                skv_needle_probe_verdict: *library.get(c"skv_needle_probe_verdict")?,
                 skv_now_ns: *library.get(c"skv_now_ns")?,
                 skv_offer_accept: *library.get(c"skv_offer_accept")?,
                 skv_offer_reject: *library.get(c"skv_offer_reject")?,
@@ -150,21 +179,31 @@ impl Table {
                 skv_payload_receipt: *library.get(c"skv_payload_receipt")?,
                 skv_payload_verify: *library.get(c"skv_payload_verify")?,
                 skv_plan_bytes: *library.get(c"skv_plan_bytes")?,
+                skv_plan_cost: *library.get(c"skv_plan_cost")?,
                 skv_plan_create: *library.get(c"skv_plan_create")?,
                 skv_plan_destroy: *library.get(c"skv_plan_destroy")?,
                 skv_plan_get_tiers: *library.get(c"skv_plan_get_tiers")?,
                 skv_plan_set: *library.get(c"skv_plan_set")?,
                 skv_plan_set_budget: *library.get(c"skv_plan_set_budget")?,
                 skv_plan_set_budget_bytes: *library.get(c"skv_plan_set_budget_bytes")?,
+                skv_plan_set_profile: *library.get(c"skv_plan_set_profile")?,
                 skv_plan_set_strategy: *library.get(c"skv_plan_set_strategy")?,
                 skv_plan_set_tiers: *library.get(c"skv_plan_set_tiers")?,
                 skv_plan_solve: *library.get(c"skv_plan_solve")?,
+                skv_profile_calibrate: *library.get(c"skv_profile_calibrate")?,
+                skv_profile_create: *library.get(c"skv_profile_create")?,
+                skv_profile_destroy: *library.get(c"skv_profile_destroy")?,
+                skv_profile_get_verdict: *library.get(c"skv_profile_get_verdict")?,
+                skv_profile_open: *library.get(c"skv_profile_open")?,
+                skv_profile_save: *library.get(c"skv_profile_save")?,
+                skv_profile_set_verdict: *library.get(c"skv_profile_set_verdict")?,
                 skv_recv_offer: *library.get(c"skv_recv_offer")?,
                 skv_request_cancel: *library.get(c"skv_request_cancel")?,
                 skv_request_destroy: *library.get(c"skv_request_destroy")?,
                 skv_request_get: *library.get(c"skv_request_get")?,
                 skv_request_identity: *library.get(c"skv_request_identity")?,
                 skv_request_payload: *library.get(c"skv_request_payload")?,
+                skv_request_set: *library.get(c"skv_request_set")?,
                 skv_request_stream_wait: *library.get(c"skv_request_stream_wait")?,
                 skv_request_test: *library.get(c"skv_request_test")?,
                 skv_request_wait: *library.get(c"skv_request_wait")?,
@@ -176,6 +215,7 @@ impl Table {
                 skv_scores_set_queries: *library.get(c"skv_scores_set_queries")?,
                 skv_scores_set_weights: *library.get(c"skv_scores_set_weights")?,
                 skv_send: *library.get(c"skv_send")?,
+                skv_send_layers: *library.get(c"skv_send_layers")?,
                 skv_status_name: *library.get(c"skv_status_name")?,
                 skv_version: *library.get(c"skv_version")?,
                 skv_version_string: *library.get(c"skv_version_string")?,
@@ -320,6 +360,16 @@ pub unsafe fn skv_endpoint_destroy(endpoint: *mut skv_endpoint) {
     unsafe { (crate::table().skv_endpoint_destroy)(endpoint) }
 }
 
+pub unsafe fn skv_endpoint_drain(endpoint: *mut skv_endpoint, deadline: u64, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_endpoint_drain)(endpoint, deadline, err) }
+}
+
+pub unsafe fn skv_endpoint_events(endpoint: *mut skv_endpoint, out: *mut skv_event, capacity: usize, count: *mut usize, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_endpoint_events)(endpoint, out, capacity, count, err) }
+}
+
 pub unsafe fn skv_endpoint_fd(endpoint: *mut skv_endpoint, out: *mut i32, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_endpoint_fd)(endpoint, out, err) }
@@ -348,6 +398,16 @@ pub unsafe fn skv_endpoint_set(endpoint: *mut skv_endpoint, key: i32, value: i64
 pub unsafe fn skv_endpoint_set_model(endpoint: *mut skv_endpoint, fingerprint: *const u8, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_endpoint_set_model)(endpoint, fingerprint, err) }
+}
+
+pub unsafe fn skv_endpoint_set_psk(endpoint: *mut skv_endpoint, security: i32, key: *const u8, bytes: usize, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_endpoint_set_psk)(endpoint, security, key, bytes, err) }
+}
+
+pub unsafe fn skv_endpoint_set_tls(endpoint: *mut skv_endpoint, certificate: *const ::core::ffi::c_char, key: *const ::core::ffi::c_char, authority: *const ::core::ffi::c_char, peer_name: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_endpoint_set_tls)(endpoint, certificate, key, authority, peer_name, err) }
 }
 
 pub unsafe fn skv_engine_create(device: i32, out: *mut *mut skv_engine, err: *mut skv_error) -> skv_status {
@@ -383,6 +443,31 @@ pub unsafe fn skv_listen(endpoint: *mut skv_endpoint, uri: *const ::core::ffi::c
 pub unsafe fn skv_llama_blob_bytes(payload: *const skv_payload, v_trans: i32, dtype: i32, out: *mut u64, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_llama_blob_bytes)(payload, v_trans, dtype, out, err) }
+}
+
+pub unsafe fn skv_needle_probe_answer(probe: *mut skv_needle_probe, trial: i32, text: *const ::core::ffi::c_char, bytes: usize, found: *mut i32, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_needle_probe_answer)(probe, trial, text, bytes, found, err) }
+}
+
+pub unsafe fn skv_needle_probe_create(words: u32, out: *mut *mut skv_needle_probe, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_needle_probe_create)(words, out, err) }
+}
+
+pub unsafe fn skv_needle_probe_destroy(probe: *mut skv_needle_probe) {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_needle_probe_destroy)(probe) }
+}
+
+pub unsafe fn skv_needle_probe_prompt(probe: *const skv_needle_probe, trial: i32, out: *mut *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_needle_probe_prompt)(probe, trial, out, err) }
+}
+
+pub unsafe fn skv_needle_probe_verdict(probe: *const skv_needle_probe, profile: *mut skv_profile, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_needle_probe_verdict)(probe, profile, err) }
 }
 
 pub unsafe fn skv_now_ns() -> u64 {
@@ -450,6 +535,11 @@ pub unsafe fn skv_plan_bytes(plan: *const skv_plan, out: *mut u64, err: *mut skv
     unsafe { (crate::table().skv_plan_bytes)(plan, out, err) }
 }
 
+pub unsafe fn skv_plan_cost(plan: *const skv_plan, layer: i32, half: i32, out: *mut f64, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_plan_cost)(plan, layer, half, out, err) }
+}
+
 pub unsafe fn skv_plan_create(engine: *mut skv_engine, out: *mut *mut skv_plan, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_plan_create)(engine, out, err) }
@@ -480,6 +570,11 @@ pub unsafe fn skv_plan_set_budget_bytes(plan: *mut skv_plan, bytes: u64, err: *m
     unsafe { (crate::table().skv_plan_set_budget_bytes)(plan, bytes, err) }
 }
 
+pub unsafe fn skv_plan_set_profile(plan: *mut skv_plan, profile: *const skv_profile, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_plan_set_profile)(plan, profile, err) }
+}
+
 pub unsafe fn skv_plan_set_strategy(plan: *mut skv_plan, name: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_plan_set_strategy)(plan, name, err) }
@@ -493,6 +588,41 @@ pub unsafe fn skv_plan_set_tiers(plan: *mut skv_plan, layer: i32, half: i32, tie
 pub unsafe fn skv_plan_solve(plan: *mut skv_plan, cache: *const skv_cache, scores: *const skv_scores, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_plan_solve)(plan, cache, scores, err) }
+}
+
+pub unsafe fn skv_profile_calibrate(profile: *mut skv_profile, layer: i32, half: i32, scored: i32, cost: f64, kl: f64, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_calibrate)(profile, layer, half, scored, cost, kl, err) }
+}
+
+pub unsafe fn skv_profile_create(fingerprint: *const u8, layers: i32, code: i32, out: *mut *mut skv_profile, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_create)(fingerprint, layers, code, out, err) }
+}
+
+pub unsafe fn skv_profile_destroy(profile: *mut skv_profile) {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_destroy)(profile) }
+}
+
+pub unsafe fn skv_profile_get_verdict(profile: *const skv_profile, probe: i32, verdict: *mut i32, passed: *mut i32, trials: *mut i32, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_get_verdict)(profile, probe, verdict, passed, trials, err) }
+}
+
+pub unsafe fn skv_profile_open(text: *const ::core::ffi::c_char, bytes: usize, out: *mut *mut skv_profile, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_open)(text, bytes, out, err) }
+}
+
+pub unsafe fn skv_profile_save(profile: *const skv_profile, buffer: *mut ::core::ffi::c_char, capacity: usize, bytes: *mut usize, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_save)(profile, buffer, capacity, bytes, err) }
+}
+
+pub unsafe fn skv_profile_set_verdict(profile: *mut skv_profile, probe: i32, verdict: i32, passed: i32, trials: i32, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_profile_set_verdict)(profile, probe, verdict, passed, trials, err) }
 }
 
 pub unsafe fn skv_recv_offer(conn: *mut skv_conn, deadline: u64, out: *mut *mut skv_request, err: *mut skv_error) -> skv_status {
@@ -523,6 +653,11 @@ pub unsafe fn skv_request_identity(request: *const skv_request, fingerprint: *mu
 pub unsafe fn skv_request_payload(request: *mut skv_request, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_request_payload)(request, out, err) }
+}
+
+pub unsafe fn skv_request_set(request: *mut skv_request, key: i32, value: i64, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_request_set)(request, key, value, err) }
 }
 
 pub unsafe fn skv_request_stream_wait(request: *mut skv_request, layer: i32, stream: *mut ::core::ffi::c_void, err: *mut skv_error) -> skv_status {
@@ -578,6 +713,11 @@ pub unsafe fn skv_scores_set_weights(scores: *mut skv_scores, layer: i32, half: 
 pub unsafe fn skv_send(conn: *mut skv_conn, key: u64, payload: *const skv_payload, deadline: u64, out: *mut *mut skv_request, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_send)(conn, key, payload, deadline, out, err) }
+}
+
+pub unsafe fn skv_send_layers(conn: *mut skv_conn, key: u64, payload: *mut skv_payload, deadline: u64, out: *mut *mut skv_request, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_send_layers)(conn, key, payload, deadline, out, err) }
 }
 
 pub unsafe fn skv_status_name(status: skv_status) -> *const ::core::ffi::c_char {

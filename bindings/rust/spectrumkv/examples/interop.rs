@@ -2,7 +2,9 @@
 //! The interop program in Rust; see tests/interop/interop_test.py for what each of its commands does.
 
 use sha2::{Digest, Sha256};
-use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Layer, Payload, PayloadKey, Plan, Result, Strides, f16};
+use spectrumkv::{
+    CacheBuilder, DType, Endpoint, Engine, Half, Layer, Payload, PayloadKey, Plan, PlanKey, Result, Strides, f16,
+};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ fn encode(path: &str) -> Result<Payload<'static>> {
     let cache = (0..LAYERS).try_fold(shaped()?, |b, l| b.planes(l, &memory, &halves(l)))?.build()?;
     let engine = Engine::cpu()?;
     let mut plan = Plan::new(&engine)?;
+    plan.set(PlanKey::UNPROVEN, 1)?; // synthetic tensors; real models: queries or a profile
     plan.set_budget(0.4)?;
     plan.solve(&cache, None)?;
     engine.encode(&cache, &plan)

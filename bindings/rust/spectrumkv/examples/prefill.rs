@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example prefill [URI]`, e.g. `tcp://127.0.0.1:7411`; prints the URI that it listens on.
 
-use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Plan, Result, Strides, f16};
+use spectrumkv::{CacheBuilder, DType, Endpoint, Engine, Half, Plan, PlanKey, Result, Strides, f16};
 use std::time::Duration;
 
 const TOKENS: usize = 2048;
@@ -22,6 +22,7 @@ fn main() -> Result<()> {
     println!("listening on {}", endpoint.listen(&uri)?);
     let engine = Engine::cpu()?;
     let mut plan = Plan::new(&engine)?;
+    plan.set(PlanKey::UNPROVEN, 1)?; // synthetic tensors; real models: queries or a profile
     plan.set_budget(0.3)?;
     plan.solve(&source, None)?;
     let payload = engine.encode(&source, &plan)?;

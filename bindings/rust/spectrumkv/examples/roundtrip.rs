@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example roundtrip [BUDGET ...]`
 
-use spectrumkv::{CacheBuilder, DType, Engine, Half, Layer, Payload, Plan, Result, Strides, f16};
+use spectrumkv::{CacheBuilder, DType, Engine, Half, Layer, Payload, Plan, PlanKey, Result, Strides, f16};
 
 const LAYERS: usize = 4;
 const TOKENS: usize = 1024;
@@ -28,6 +28,7 @@ fn main() -> Result<()> {
     let source = view.build()?;
     for budget in budgets {
         let mut plan = Plan::new(&engine)?;
+        plan.set(PlanKey::UNPROVEN, 1)?; // synthetic tensors; real models: queries or a profile
         plan.set_budget(budget)?;
         plan.solve(&source, None)?;
         let payload = engine.encode(&source, &plan)?;

@@ -114,6 +114,8 @@ constants! {
         POISONED = SKV_E_POISONED,
         /// A URI that cannot be parsed, bound or reached.
         ADDRESS = SKV_E_ADDRESS,
+        /// The peer is not who it must be, or says so of this end; or unusable keys or certificates.
+        AUTH = SKV_E_AUTH,
         /// A defect of this library: please report it.
         INTERNAL = SKV_E_INTERNAL,
     }
@@ -212,6 +214,20 @@ constants! {
 }
 
 constants! {
+    /// How the ends of a conn prove who they are.
+    Security {
+        /// Not at all; on Unix sockets the kernel vouches for the peer's user.
+        NONE = SKV_SECURITY_NONE,
+        /// HMAC-SHA256 of the handshake with a shared key; bytes travel in the clear.
+        PSK = SKV_SECURITY_PSK,
+        /// TLS 1.3, certificates of one authority at both ends.
+        TLS = SKV_SECURITY_TLS,
+        /// TLS 1.3, a shared key at both ends.
+        TLS_PSK = SKV_SECURITY_TLS_PSK,
+    }
+}
+
+constants! {
     /// Options of an engine.
     EngineKey {
         /// Worker threads including the caller's, 1..256; 0 (default): one a core, at most 8.
@@ -246,6 +262,28 @@ constants! {
 }
 
 constants! {
+    /// Whether tiers below 8 bits are safe for a model.
+    Verdict {
+        /// `SKV_VERDICT_NONE`.
+        NONE = SKV_VERDICT_NONE,
+        /// `SKV_VERDICT_YES`.
+        YES = SKV_VERDICT_YES,
+        /// `SKV_VERDICT_NO`.
+        NO = SKV_VERDICT_NO,
+    }
+}
+
+constants! {
+    /// What can find that out.
+    Probe {
+        /// Attention logits of sampled keys under real queries.
+        LOGITS = SKV_PROBE_LOGITS,
+        /// The paper's needle prompts.
+        NEEDLE = SKV_PROBE_NEEDLE,
+    }
+}
+
+constants! {
     /// Options of a plan, set before it is solved.
     PlanKey {
         /// Leading tokens (of the sequence) kept RAW; default 4.
@@ -264,6 +302,8 @@ constants! {
         V_TIERS = SKV_PLAN_V_TIERS,
         /// How RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16.
         RAW_DTYPE = SKV_PLAN_RAW_DTYPE,
+        /// 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0.
+        UNPROVEN = SKV_PLAN_UNPROVEN,
     }
 }
 
@@ -310,6 +350,20 @@ constants! {
 }
 
 constants! {
+    /// Who allowed tiers below 8 bits.
+    Proof {
+        /// None used.
+        NONE = SKV_PROOF_NONE,
+        /// SKV_PLAN_UNPROVEN.
+        CALLER = SKV_PROOF_CALLER,
+        /// The profile.
+        PROFILE = SKV_PROOF_PROFILE,
+        /// The logit probe on this cache.
+        LOGITS = SKV_PROOF_LOGITS,
+    }
+}
+
+constants! {
     /// Options of an endpoint, set before it listens or connects.
     EndpointKey {
         /// 1 (default): own thread; 0: the caller drives skv_endpoint_progress.
@@ -324,8 +378,38 @@ constants! {
         HEARTBEAT_MS = SKV_ENDPOINT_HEARTBEAT_MS,
         /// Bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB.
         CHUNK = SKV_ENDPOINT_CHUNK,
-        /// 1: permit listening on a non-loopback address although this version has no authentication; default 0.
+        /// 1: permit listening on a non-loopback address although no security is set; default 0.
         ALLOW_OPEN_TCP = SKV_ENDPOINT_ALLOW_OPEN_TCP,
+        /// Bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB.
+        TRANSFER_CREDIT = SKV_ENDPOINT_TRANSFER_CREDIT,
+        /// The same for all transfers to this endpoint together, from 1 MiB; default 256 MiB.
+        CREDIT = SKV_ENDPOINT_CREDIT,
+        /// User id that Unix peers may have besides this process's own and root; -1 (default): none.
+        PEER_UID = SKV_ENDPOINT_PEER_UID,
+        /// Peers that came and are not through their handshake yet, 1..65536; default 128.
+        MAX_HANDSHAKES = SKV_ENDPOINT_MAX_HANDSHAKES,
+        /// Peers a second that may begin a handshake, 1..1000000; default 1000.
+        HANDSHAKE_RATE = SKV_ENDPOINT_HANDSHAKE_RATE,
+        /// Records kept for skv_endpoint_events, 0..65536; default 1024.
+        EVENTS = SKV_ENDPOINT_EVENTS,
+    }
+}
+
+constants! {
+    /// What happened at an endpoint.
+    EventKind {
+        /// Handshake done; duration_ns: what it took.
+        CONN_OPEN = SKV_EVENT_CONN_OPEN,
+        /// Status: why.
+        CONN_CLOSED = SKV_EVENT_CONN_CLOSED,
+        /// Status: why.
+        HANDSHAKE_FAILED = SKV_EVENT_HANDSHAKE_FAILED,
+        /// Bytes: of the payload.
+        OFFERED = SKV_EVENT_OFFERED,
+        /// Duration_ns: since offered.
+        ACCEPTED = SKV_EVENT_ACCEPTED,
+        /// Status; bytes: moved; duration_ns: since accepted, 0 if it was not.
+        ENDED = SKV_EVENT_ENDED,
     }
 }
 
@@ -338,6 +422,8 @@ constants! {
         OPEN = SKV_CONN_OPEN,
         /// `SKV_CONN_PEER_VERSION`.
         PEER_VERSION = SKV_CONN_PEER_VERSION,
+        /// SKV_SECURITY_*.
+        SECURITY = SKV_CONN_SECURITY,
     }
 }
 
@@ -372,5 +458,7 @@ constants! {
         LAYERS_READY = SKV_REQUEST_LAYERS_READY,
         /// Accepted -> ended.
         WIRE_NS = SKV_REQUEST_WIRE_NS,
+        /// 1: skv_request_payload may be called before the end; see skv_request_set.
+        EARLY_LAYERS = SKV_REQUEST_EARLY_LAYERS,
     }
 }

@@ -6,8 +6,10 @@ mod cache;
 mod constants;
 mod engine;
 mod error;
+mod events;
 mod payload;
 mod plan;
+mod profile;
 mod reactor;
 mod request;
 mod scores;
@@ -17,13 +19,15 @@ pub use cache::{Cache, CacheBuilder, CacheMut, Element, Fingerprint, Layer, Requ
 pub use constants::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use events::{EndpointStats, Event};
 pub use half::{bf16, f16};
 pub use payload::{AlignedBytes, Payload, Receipt, Segment};
 pub use plan::Plan;
+pub use profile::{NEEDLE_TRIALS, NeedleProbe, Profile, Said};
 pub use request::{Offer, Request, RequestHandle};
 pub use scores::{Queries, Scores};
 pub use spectrumkv_sys as sys;
-pub use transport::{Conn, Deadline, Endpoint, EndpointStats, Until};
+pub use transport::{Conn, Deadline, Endpoint, Until};
 
 /// The loaded library's version, e.g. `"0.1.0"`.
 ///

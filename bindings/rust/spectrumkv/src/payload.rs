@@ -3,7 +3,8 @@
 
 use crate::error::{Error, c_i32, call, ready};
 use crate::{
-    Cache, Code, DType, Fingerprint, Half, PayloadKey, Plan, Plane, RequestId, Result, Scored, Status, Tier, Transforms,
+    Cache, Code, DType, Fingerprint, Half, PayloadKey, Plan, Plane, Proof, RequestId, Result, Scored, Status, Tier,
+    Transforms, Verdict,
 };
 use core::fmt;
 use core::marker::PhantomData;
@@ -87,6 +88,28 @@ pub struct Receipt {
     pub code: Code,
     /// Link speed above which raw is faster; 0 when unknown.
     pub break_even_bits_per_s: f64,
+    /// On tiers below 8 bits, of the profile or logit probe that was asked.
+    pub int4: Verdict,
+    /// Who allowed them.
+    pub proof: Proof,
+    /// Nats, with a calibrated profile; else 0.
+    pub predicted_kl: f64,
+    /// Logit probe: the worst head's signal-to-noise ratio at 4 bits; 0 when not probed.
+    pub worst_snr_db: f64,
+    /// ... and where: (layer, head).
+    pub worst: Option<(usize, usize)>,
+    /// Layers whose keys the probe raised to 8 bits.
+    pub escalated_layers: u32,
+    /// Whether the link measured was faster than break-even.
+    pub raw_is_faster: Option<bool>,
+    /// K and V rows not sent.
+    pub dropped_rows: u64,
+    /// Attention of the queries on tokens, by tier of their K row; 0 without queries.
+    pub k_mass: [f64; 8],
+    /// The same by tier of their V row.
+    pub v_mass: [f64; 8],
+    /// Payload bits over wire time; 0 when not sent here.
+    pub link_bits_per_s: f64,
 }
 
 /// One layer of a payload.
@@ -328,6 +351,17 @@ impl<'b> Payload<'b> {
             plane: Plane(raw.plane),
             code: Code(raw.code),
             break_even_bits_per_s: raw.break_even_bits_per_s,
+            int4: Verdict(raw.int4),
+            proof: Proof(raw.proof),
+            predicted_kl: raw.predicted_kl,
+            worst_snr_db: raw.worst_snr_db,
+            worst: usize::try_from(raw.worst_layer).ok().zip(usize::try_from(raw.worst_head).ok()),
+            escalated_layers: raw.escalated_layers,
+            raw_is_faster: (raw.raw_is_faster >= 0).then_some(raw.raw_is_faster != 0),
+            dropped_rows: raw.dropped_rows,
+            k_mass: raw.k_mass,
+            v_mass: raw.v_mass,
+            link_bits_per_s: raw.link_bits_per_s,
         })
     }
 }

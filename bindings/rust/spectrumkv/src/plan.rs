@@ -2,7 +2,7 @@
 //! The plan: a tier for every (layer, K or V, token), and the exact byte count it implies.
 
 use crate::error::{c_i32, c_text, call};
-use crate::{Cache, Engine, Half, PlanKey, Result, Scores, Tier};
+use crate::{Cache, Engine, Half, PlanKey, Profile, Result, Scores, Tier};
 use core::ptr::{NonNull, null, null_mut};
 use spectrumkv_sys as sys;
 
@@ -58,7 +58,7 @@ impl Plan {
         call(|err| unsafe { sys::skv_plan_set_budget_bytes(self.as_ptr(), bytes, err) }).map(drop)
     }
 
-    /// The strategy by name: "error-aware", "raw", "uniform-2" … "uniform-8", "greedy".
+    /// The strategy by name: "error-aware", "raw", "uniform-2" … "uniform-8", the paper's "greedy" and others (see the header).
     ///
     /// # Errors
     /// `KEY`, `ARGUMENT` (a NUL in it).
@@ -68,11 +68,35 @@ impl Plan {
         call(|err| unsafe { sys::skv_plan_set_strategy(self.as_ptr(), name.as_ptr(), err) }).map(drop)
     }
 
-    /// Chooses a tier for every row of the cache. Never exceeds the budget. Without scores, keys and values are scored here
-    /// when the strategy needs it.
+    /// What is known of the model: multipliers for the costs, and the verdict on low tiers. Copied; `None` forgets it.
     ///
     /// # Errors
-    /// Those of the view and of scoring, `BUDGET` (names the floor), `STATE` (no budget set), `GEOMETRY`, `LAYOUT`.
+    /// None in practice.
+    pub fn set_profile(&mut self, profile: Option<&Profile>) -> Result<()> {
+        let profile = profile.map_or(null(), |p| p.as_ptr().cast_const());
+        // SAFETY: the handles live; NULL is allowed.
+        call(|err| unsafe { sys::skv_plan_set_profile(self.as_ptr(), profile, err) }).map(drop)
+    }
+
+    /// Sum of weight x squared error over a layer's K or V rows under the present tiers: what "error-aware" minimises. In
+    /// nats of KL with a calibrated profile.
+    ///
+    /// # Errors
+    /// `STATE` (not solved, or another strategy), `RANGE`.
+    pub fn cost(&self, layer: usize, half: Half) -> Result<f64> {
+        let mut out = 0.0;
+        // SAFETY: the handle lives.
+        call(|err| unsafe { sys::skv_plan_cost(self.as_ptr(), c_i32(layer), half.0, &mut out, err) })?;
+        Ok(out)
+    }
+
+    /// Chooses a tier for every row of the cache. Never exceeds the budget. Without scores, keys and values are scored here
+    /// when the strategy needs it. Tiers below 8 bits need a verdict: a profile's, a logit probe's on the queries in the scores,
+    /// or `PlanKey::UNPROVEN` 1.
+    ///
+    /// # Errors
+    /// Those of the view and of scoring, `BUDGET` (names the floor), `STATE` (no budget set), `GEOMETRY`, `LAYOUT`, `MODEL`
+    /// (profile of another model), `PERMITTED` (no verdict, or a no; or tokens would be dropped that cannot be masked).
     pub fn solve(&mut self, cache: &Cache<'_>, scores: Option<&Scores<'_>>) -> Result<()> {
         let scores = scores.map_or(null(), |s| s.as_ptr().cast_const());
         // SAFETY: the handles live; NULL scores are allowed.

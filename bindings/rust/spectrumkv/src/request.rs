@@ -122,6 +122,17 @@ impl Request {
         })
     }
 
+    /// Sets an option, before the offer is accepted: `RequestKey::EARLY_LAYERS` 1 lets [`payload`](Self::payload) be taken once
+    /// the first layer arrived, and each layer be decoded once [`wait_layer`](Self::wait_layer) said so. If the transfer fails
+    /// later, what was decoded is the caller's to discard.
+    ///
+    /// # Errors
+    /// `KEY`, `RANGE`, `STATE` (a send, or already accepted).
+    pub fn set(&self, key: RequestKey, value: i64) -> Result<()> {
+        // SAFETY: the handle lives.
+        call(|err| unsafe { sys::skv_request_set(self.as_ptr(), key.0, value, err) }).map(drop)
+    }
+
     /// Takes the offer; the library allocates.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Endpoint and conn: a local end, and one peer.
 
-use crate::error::{c_text, call, ready};
+use crate::error::{Error, c_text, call, ready};
 use crate::reactor::Hub;
 use crate::request::{Request, RequestHandle};
-use crate::{ConnKey, EndpointKey, Fingerprint, Payload, Plane, Result, Status};
+use crate::{ConnKey, EndpointKey, Fingerprint, Payload, Plane, Result, Security, Status};
 use core::ffi::CStr;
-use core::ptr::{NonNull, null_mut};
+use core::ptr::{NonNull, null, null_mut};
 use spectrumkv_sys as sys;
+use std::ffi::CString;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,32 +101,6 @@ impl Until {
     }
 }
 
-/// Counters of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EndpointStats {
-    /// Open now.
-    pub conns: u32,
-    /// Peers that were accepted or connected to.
-    pub handshakes_ok: u64,
-    /// Garbage, scanners, other versions or models, too slow.
-    pub handshakes_failed: u64,
-    /// Transfers sent.
-    pub sent_ok: u64,
-    /// Transfers received.
-    pub received_ok: u64,
-    /// Transfers that ended otherwise.
-    pub failed: u64,
-    /// Payload bytes.
-    pub bytes_sent: u64,
-    /// Payload bytes.
-    pub bytes_received: u64,
-    /// Peers that broke the protocol.
-    pub protocol_errors: u64,
-    /// Transfers with damaged bytes.
-    pub checksum_errors: u64,
-}
-
 /// A local end: listens, connects, and carries requests. Threads may share it.
 ///
 /// It lives until it and the last of its conns and requests are dropped.
@@ -156,7 +133,7 @@ impl Endpoint {
         Ok(Self { hub: Arc::new(Hub::new(NonNull::new(raw).expect("OK gives a handle"))) })
     }
 
-    fn as_ptr(&self) -> *mut sys::skv_endpoint {
+    pub(crate) fn as_ptr(&self) -> *mut sys::skv_endpoint {
         self.hub.as_ptr()
     }
 
@@ -180,6 +157,56 @@ impl Endpoint {
     pub fn set_model(&self, fingerprint: &Fingerprint) -> Result<()> {
         // SAFETY: an array of the length that the function reads.
         call(|err| unsafe { sys::skv_endpoint_set_model(self.as_ptr(), fingerprint.as_ptr(), err) }).map(drop)
+    }
+
+    /// A shared key of 16 … 1024 random bytes for every TCP and Unix conn, with `Security::PSK` (both ends prove it, bytes
+    /// travel in the clear) or `Security::TLS_PSK` (TLS 1.3 on TCP). Copied.
+    ///
+    /// # Errors
+    /// `RANGE`, `STATE`.
+    pub fn set_psk(&self, security: Security, key: &[u8]) -> Result<()> {
+        // SAFETY: the slice is as long as said.
+        call(|err| unsafe { sys::skv_endpoint_set_psk(self.as_ptr(), security.0, key.as_ptr(), key.len(), err) })
+            .map(drop)
+    }
+
+    /// Certificates for the TCP conns, as PEM files that are read now: this end's chain and key, and the authority that must
+    /// have signed the peer's. `peer_name`: what the peer's certificate must be for; by default the host of the URI when
+    /// connecting, anything the authority signed when accepting.
+    ///
+    /// # Errors
+    /// `STATE`, `AUTH` (names the file that cannot be used), `ARGUMENT` (a NUL in a path).
+    pub fn set_tls(
+        &self,
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+        authority: impl AsRef<Path>,
+        peer_name: Option<&str>,
+    ) -> Result<()> {
+        let path = |path: &Path| {
+            CString::new(path.as_os_str().as_bytes())
+                .map_err(|_| Error::new(Status::ARGUMENT, format!("{}: a NUL in it", path.display())))
+        };
+        let (certificate, key, authority) =
+            (path(certificate.as_ref())?, path(key.as_ref())?, path(authority.as_ref())?);
+        let peer_name = peer_name.map(|name| c_text(name, "peer name")).transpose()?;
+        let name = peer_name.as_ref().map_or(null(), |name| name.as_ptr());
+        // SAFETY: NUL-terminated, or NULL where that is allowed.
+        call(|err| unsafe {
+            sys::skv_endpoint_set_tls(self.as_ptr(), certificate.as_ptr(), key.as_ptr(), authority.as_ptr(), name, err)
+        })
+        .map(drop)
+    }
+
+    /// Says goodbye to every peer and stops listening; what is under way goes on. True once every transfer has ended, false:
+    /// not before the deadline.
+    ///
+    /// # Errors
+    /// `CLOSED`.
+    pub fn drain(&self, until: impl Into<Until>) -> Result<bool> {
+        let deadline = until.into().nanos();
+        // SAFETY: the handle lives.
+        call(|err| unsafe { sys::skv_endpoint_drain(self.as_ptr(), deadline, err) }).map(|status| status == Status::OK)
     }
 
     /// Starts listening and returns the URI with the real port. `inproc://NAME`, `unix:///PATH`, `unix://@NAME`,
@@ -250,30 +277,6 @@ impl Endpoint {
         self.hub.collect()?;
         Ok(self.hub.take_reported())
     }
-
-    /// Counters so far.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn stats(&self) -> Result<EndpointStats> {
-        // SAFETY: numbers only, all of which may be zero.
-        let mut raw: sys::skv_endpoint_stats = unsafe { core::mem::zeroed() };
-        raw.struct_size = size_of_val(&raw) as u32;
-        // SAFETY: the struct is as large as it says.
-        call(|err| unsafe { sys::skv_endpoint_get_stats(self.as_ptr(), &mut raw, err) })?;
-        Ok(EndpointStats {
-            conns: raw.conns,
-            handshakes_ok: raw.handshakes_ok,
-            handshakes_failed: raw.handshakes_failed,
-            sent_ok: raw.sent_ok,
-            received_ok: raw.received_ok,
-            failed: raw.failed,
-            bytes_sent: raw.bytes_sent,
-            bytes_received: raw.bytes_received,
-            protocol_errors: raw.protocol_errors,
-            checksum_errors: raw.checksum_errors,
-        })
-    }
 }
 
 /// One peer. Threads may share it. Dropping it says goodbye; its live requests end as cancelled here, and as peer lost or
@@ -332,6 +335,27 @@ impl Conn {
         // SAFETY: the bytes are the payload's own (then the request shares them) or kept by the request.
         call(|err| unsafe { sys::skv_send(self.raw.as_ptr(), key, payload.as_ptr(), deadline, &mut out, err) })?;
         Ok(Request::adopt(out, &self.hub, payload.keep()))
+    }
+
+    /// [`send`](Self::send) for a payload under construction ([`Payload::create`]): each layer leaves once
+    /// [`crate::Engine::encode_layer`] made it. Dropping the payload before its last layer is encoded ends the request in
+    /// `CANCELLED`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_layers(&self, key: u64, payload: &mut Payload<'static>, until: impl Into<Until>) -> Result<Request> {
+        let (deadline, mut out) = (until.into().nanos(), null_mut());
+        // SAFETY: as in send; the library coordinates encoding and sending.
+        call(|err| unsafe { sys::skv_send_layers(self.raw.as_ptr(), key, payload.as_ptr(), deadline, &mut out, err) })?;
+        Ok(Request::adopt(out, &self.hub, payload.keep()))
+    }
+
+    /// How the peer proved who it is.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn security(&self) -> Result<Security> {
+        self.get(ConnKey::SECURITY).map(|security| Security(i32::try_from(security).unwrap_or(-1)))
     }
 
     /// Starts waiting for the peer's next offer. Wait for the request, look at it, then accept or reject it.

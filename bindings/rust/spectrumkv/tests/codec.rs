@@ -29,6 +29,7 @@ fn raw_is_lossless_for_every_element_type() {
         let rows = Strides::token_major(2, 64);
         let cache = view().and_then(|b| b.plane(0, Half::K, &k, rows)?.build()).unwrap();
         let mut plan = Plan::new(&engine).unwrap();
+        plan.set(PlanKey::UNPROVEN, 1).unwrap();
         plan.set_strategy("raw").unwrap();
         plan.solve(&cache, None).unwrap();
         let payload = engine.encode(&cache, &plan).unwrap();
@@ -64,6 +65,7 @@ fn fused_pages_decode_into_a_head_major_tensor() {
         .and_then(|b| b.blocks(0, &order, PAGE)?.build())
         .unwrap();
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     plan.set_strategy("raw").unwrap();
     plan.solve(&paged, None).unwrap();
     let payload = engine.encode(&paged, &plan).unwrap();
@@ -125,6 +127,7 @@ fn weights_and_queries_steer_the_plan() {
     engine.score(&cache, &mut scores).unwrap();
     assert_eq!(scores.get(1, Half::K, TOKENS).unwrap(), weights);
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     plan.set_budget_bytes(cache.raw_bytes().unwrap() * 2 / 5).unwrap();
     plan.set(PlanKey::SINKS, 0).unwrap();
     plan.solve(&cache, Some(&scores)).unwrap();
@@ -150,6 +153,7 @@ fn tiers_can_be_read_and_replaced() {
     let (engine, memory) = (engine(), layers());
     let cache = source(&memory);
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     plan.set_strategy("uniform-8").unwrap();
     plan.solve(&cache, None).unwrap();
     let before = plan.bytes().unwrap();
@@ -203,4 +207,53 @@ fn versions_are_the_headers() {
     let number = sys::SKV_VERSION_MAJOR * 10000 + sys::SKV_VERSION_MINOR * 100 + sys::SKV_VERSION_PATCH;
     assert_eq!(version_number().unwrap(), number as u32);
     assert_eq!(wire_version().unwrap(), (sys::SKV_WIRE_MAJOR as u32, sys::SKV_WIRE_MINOR as u32));
+}
+
+#[test]
+fn low_tiers_need_a_verdict() {
+    let (engine, memory) = (engine(), layers());
+    let model = [5; 32];
+    let rows = Strides::token_major(HEADS, DIM);
+    let cache = memory.iter().enumerate().fold(builder().identity(Some(&model), None).unwrap(), |b, (l, [k, v])| {
+        b.plane(l, Half::K, k, rows).and_then(|b| b.plane(l, Half::V, v, rows)).unwrap()
+    });
+    let cache = cache.build().unwrap();
+    let mut strict = Plan::new(&engine).unwrap();
+    strict.set_budget(0.4).unwrap();
+    assert_eq!(status(strict.solve(&cache, None)), Status::PERMITTED);
+
+    let mut probe = NeedleProbe::new(200).unwrap();
+    assert!(probe.prompt(0).unwrap().split_whitespace().count() > 100);
+    assert_eq!(status(probe.prompt(NEEDLE_TRIALS)), Status::RANGE);
+    let mut profile = Profile::new(&model, LAYERS, Code::EMBEDDED).unwrap();
+    assert_eq!(status(probe.verdict(&mut profile)), Status::STATE);
+    let numbers =
+        |text: &str| text.split(|c: char| !c.is_ascii_digit()).filter(|n| n.len() > 3).map(str::to_owned).next();
+    for trial in 0..NEEDLE_TRIALS {
+        let number = numbers(probe.prompt(trial).unwrap()).expect("a number is hidden");
+        assert!(probe.answer(trial, &format!("It was {number}.")).unwrap());
+        assert_eq!(status(probe.answer(trial, "again")), Status::STATE);
+    }
+    probe.verdict(&mut profile).unwrap();
+    let said = profile.verdict(None).unwrap();
+    assert_eq!((said.verdict, profile.verdict(Some(Probe::NEEDLE)).unwrap().passed), (Verdict::YES, 3));
+
+    let json = profile.to_json().unwrap();
+    let profile = Profile::open(&json).unwrap();
+    assert_eq!(status(Profile::open(&json[1..])), Status::MALFORMED);
+    assert_eq!(profile.to_json().unwrap(), json);
+    strict.set_profile(Some(&profile)).unwrap();
+    strict.solve(&cache, None).unwrap();
+    assert!(strict.cost(0, Half::K).unwrap() > 0.0);
+    let receipt = engine.encode(&cache, &strict).unwrap().receipt().unwrap();
+    assert_eq!((receipt.proof, receipt.int4), (Proof::PROFILE, Verdict::YES));
+
+    let mut no = Profile::new(&model, LAYERS, Code::EMBEDDED).unwrap();
+    no.calibrate(0, Half::K, Scored::KV, 1.0, 0.01).unwrap();
+    no.set_verdict(Probe::LOGITS, Said { verdict: Verdict::NO, passed: 0, trials: 1 }).unwrap();
+    assert_eq!(no.verdict(None).unwrap().verdict, Verdict::NO);
+    let mut other = Plan::new(&engine).unwrap();
+    other.set_strategy("uniform-4").unwrap();
+    other.set_profile(Some(&no)).unwrap();
+    assert_eq!(status(other.solve(&cache, None)), Status::PERMITTED);
 }

@@ -56,6 +56,7 @@ fn plans_and_options() {
     assert_eq!(status(engine.set(EngineKey(99), 1)), Status::KEY);
     assert_eq!(status(engine.set(EngineKey::THREADS, 1000)), Status::RANGE);
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     assert_eq!(status(plan.solve(&cache, None)), Status::STATE);
     assert_eq!(status(plan.bytes()), Status::STATE);
     assert_eq!(status(engine.encode(&cache, &plan)), Status::STATE);
@@ -88,6 +89,7 @@ fn values_that_cannot_be_quantized() {
         memory[1][0][DIM * HEADS * 100 + 5] = bad;
         let cache = source(&memory);
         let mut plan = Plan::new(&engine).unwrap();
+        plan.set(PlanKey::UNPROVEN, 1).unwrap();
         plan.set_strategy("uniform-4").and_then(|()| plan.solve(&cache, None)).unwrap();
         assert_eq!(status(engine.encode(&cache, &plan)), wanted);
     }
@@ -106,6 +108,7 @@ fn identity_layout_and_damage_leave_the_destination_untouched() {
     };
     let cache = with(1, 2).build().unwrap();
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     plan.set_budget(0.4).unwrap();
     plan.solve(&cache, None).unwrap();
     let payload = engine.encode(&cache, &plan).unwrap();

@@ -45,6 +45,7 @@ fn large() -> Payload<'static> {
     });
     let cache = b.build().unwrap();
     let mut plan = Plan::new(&engine).unwrap();
+    plan.set(PlanKey::UNPROVEN, 1).unwrap();
     plan.set_strategy("raw").and_then(|()| plan.solve(&cache, None)).unwrap();
     engine.encode(&cache, &plan).unwrap()
 }
@@ -303,4 +304,68 @@ fn nothing_leaks() {
     // A round's tensors and payload are 700 KiB: one leaked a round would be 140 MiB.
     assert!(memory_after < memory + 16 * 1024, "{memory} -> {memory_after} KiB");
     assert!(files_after <= files, "{files} -> {files_after} descriptors");
+}
+
+#[test]
+fn keys_are_asked_for_and_conns_drained() {
+    let (a, b, stranger) = (Endpoint::new().unwrap(), Endpoint::new().unwrap(), Endpoint::new().unwrap());
+    assert_eq!(status(a.set_psk(Security::PSK, b"short")), Status::RANGE);
+    a.set_psk(Security::TLS_PSK, b"0123456789abcdef").unwrap();
+    b.set_psk(Security::TLS_PSK, b"0123456789abcdef").unwrap();
+    stranger.set_psk(Security::TLS_PSK, b"another key 0123").unwrap();
+    let error =
+        Endpoint::new().unwrap().set_tls("/nowhere/c.pem", "/nowhere/k.pem", "/nowhere/a.pem", None).unwrap_err();
+    assert_eq!(error.status(), Status::AUTH);
+    assert!(error.message().contains("/nowhere/"), "{error}");
+    let uri = b.listen(&unique("tcp")).unwrap();
+    assert_eq!(status(stranger.connect(&uri, LONG)), Status::AUTH);
+    let here = a.connect(&uri, LONG).unwrap();
+    let there = b.accept(LONG).unwrap();
+    assert_eq!((here.security().unwrap(), there.security().unwrap()), (Security::TLS_PSK, Security::TLS_PSK));
+    let sent = here.send(9, &payload(), LONG).unwrap();
+    let got = there.receive(LONG).unwrap();
+    sent.result(LONG).unwrap();
+    assert_eq!(got.bytes().unwrap(), payload().bytes().unwrap());
+    assert!(b.drain(LONG).unwrap());
+    let events = b.events().unwrap();
+    assert!(events.iter().any(|e| e.kind == EventKind::HANDSHAKE_FAILED && e.status == Status::AUTH), "{events:?}");
+    assert!(events.iter().any(|e| e.kind == EventKind::ENDED && e.key == 9 && e.status == Status::OK && !e.sending));
+    assert!(b.events().unwrap().is_empty());
+    let stats = b.stats().unwrap();
+    assert_eq!((stats.received_ok, stats.bytes_log2.iter().sum::<u64>()), (1, 1));
+    assert!(stats.auth_errors > 0);
+}
+
+#[test]
+fn layers_leave_while_others_are_encoded_and_arrive_early() {
+    let (here, there) = pair(&unique("tcp"));
+    let (engine, memory) = (engine(), layers());
+    let cache = source(&memory);
+    let plan = plan(&engine, &cache, 0.4);
+    let mut building = Payload::create(&cache, &plan).unwrap();
+    let sent = here.send_layers(1, &mut building, LONG).unwrap();
+    let request = there.recv_offer(LONG).unwrap();
+    request.result(LONG).unwrap();
+    request.set(RequestKey::EARLY_LAYERS, 1).unwrap();
+    request.accept(LONG).unwrap();
+    assert!(!request.wait_layer(0, Duration::from_millis(10)).unwrap());
+    engine.encode_layer(&cache, &plan, 0, &mut building).unwrap();
+    assert!(request.wait_layer(0, LONG).unwrap());
+    let early = request.payload().unwrap();
+    let mut got = zeros();
+    let mut to = target(&mut got);
+    engine.decode_layer(&early, &mut to, 0).unwrap();
+    assert_eq!(status(engine.decode_layer(&early, &mut to, 1)), Status::STATE);
+    engine.encode_layer(&cache, &plan, 1, &mut building).unwrap();
+    request.result(LONG).unwrap();
+    sent.result(LONG).unwrap();
+    engine.decode_layer(&early, &mut to, 1).unwrap();
+    drop(to);
+    assert!(worst(&memory, &got) < 0.5);
+    assert_eq!(early.bytes().unwrap(), building.bytes().unwrap());
+
+    let mut never = Payload::create(&cache, &plan).unwrap();
+    let lost = here.send_layers(2, &mut never, LONG).unwrap();
+    drop(never);
+    assert_eq!(status(lost.wait(LONG)), Status::CANCELLED);
 }

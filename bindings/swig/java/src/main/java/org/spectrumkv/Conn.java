@@ -44,6 +44,19 @@ public final class Conn extends Handle {
     }
   }
 
+  /**
+   * {@link #send} for a payload under construction ({@link Payload#create}): each layer leaves once {@link Engine#encodeLayer} made it.
+   * Closing the payload before its last layer is encoded ends the request in CANCELLED.
+   */
+  public Request sendLayers(long key, Payload payload, Duration timeout) {
+    long[] out = new long[1];
+    try (Use source = payload.use();
+        Use conn = use()) {
+      Native.skv_send_layers(conn.handle, key, source.handle, Library.deadline(timeout), out);
+      return new Request(out[0], this, payload.kept());
+    }
+  }
+
   /** Starts waiting for the peer's next offer: await the request, look at it, then accept or reject it. Throws CLOSED. */
   public Request receiveOffer(Duration timeout) {
     long[] out = new long[1];

@@ -2,6 +2,8 @@
 package org.spectrumkv;
 
 import java.lang.ref.WeakReference;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -47,6 +49,64 @@ public final class Endpoint extends Handle {
       Native.skv_endpoint_set_model(endpoint.handle, fingerprint);
       return this;
     }
+  }
+
+  /**
+   * A shared key of 16 to 1024 random bytes for every TCP and Unix conn, with SKV_SECURITY_PSK (both ends prove it, bytes travel in the
+   * clear) or SKV_SECURITY_TLS_PSK (TLS 1.3 on TCP). Copied. Throws RANGE, STATE.
+   */
+  public Endpoint psk(int security, byte[] key) {
+    try (Use endpoint = use()) {
+      Native.skv_endpoint_set_psk(endpoint.handle, security, key);
+      return this;
+    }
+  }
+
+  /**
+   * Certificates for the TCP conns, PEM files that are read now: this end's chain and key, and the authority that must have signed the
+   * peer's. peerName: what the peer's certificate must be for; null: the host of the URI when connecting, anything when accepting.
+   * Throws STATE, AUTH (names the file that cannot be used).
+   */
+  public Endpoint tls(String certificate, String key, String authority, String peerName) {
+    try (Use endpoint = use()) {
+      Native.skv_endpoint_set_tls(endpoint.handle, certificate, key, authority, peerName);
+      return this;
+    }
+  }
+
+  /**
+   * Says goodbye to every peer and stops listening; what is under way goes on. True once every transfer has ended, false: not in time.
+   * Throws CLOSED.
+   */
+  public boolean drain(Duration timeout) {
+    try (Use endpoint = use()) {
+      return Native.skv_endpoint_drain(endpoint.handle, Library.deadline(timeout)) == NativeConstants.SKV_OK;
+    }
+  }
+
+  /** What happened: kind is SKV_EVENT_..., status a status, time and duration nanoseconds. */
+  public record Event(
+      long timeNanos, int kind, int status, long conn, long transfer, long key, long bytes, long durationNanos, boolean sending) {}
+
+  /** What happened since the last call, oldest first. */
+  public List<Event> events() {
+    final int size = 64; // frozen in the header
+    ByteBuffer records = ByteBuffer.allocateDirect(64 * size).order(ByteOrder.nativeOrder());
+    long[] count = new long[1];
+    List<Event> found = new ArrayList<>();
+    try (Use endpoint = use()) {
+      do {
+        Native.skv_endpoint_events(endpoint.handle, records, count);
+        for (int at = 0; at < count[0] * size; at += size) {
+          found.add(
+              new Event(
+                  records.getLong(at), records.getInt(at + 8), records.getInt(at + 12), records.getLong(at + 16),
+                  records.getLong(at + 24), records.getLong(at + 32), records.getLong(at + 40), records.getLong(at + 48),
+                  records.getInt(at + 56) != 0));
+        }
+      } while (count[0] == 64);
+    }
+    return found;
   }
 
   /** Starts listening and returns the URI with the real port. Throws ADDRESS, PERMITTED, IO. */
@@ -125,7 +185,7 @@ public final class Endpoint extends Handle {
     return found;
   }
 
-  /** Counters; bytes are payload bytes. */
+  /** Counters; bytes are payload bytes. Item i of a histogram counts 2^i up to 2^(i+1); times are microseconds. */
   public record Stats(
       long conns,
       long handshakesOk,
@@ -136,7 +196,24 @@ public final class Endpoint extends Handle {
       long bytesSent,
       long bytesReceived,
       long protocolErrors,
-      long checksumErrors) {}
+      long checksumErrors,
+      long authErrors,
+      long handshakesRefused,
+      long handshakesPending,
+      long cancelled,
+      long timedOut,
+      long peerLost,
+      long rejected,
+      long noResource,
+      long sending,
+      long receiving,
+      long offersWaiting,
+      long creditHeld,
+      long creditStalls,
+      long eventsLost,
+      long[] timeLog2,
+      long[] queueLog2,
+      long[] bytesLog2) {}
 
   /** Counters so far. */
   public Stats stats() {
@@ -145,7 +222,10 @@ public final class Endpoint extends Handle {
       Native.skv_endpoint_get_stats(endpoint.handle, s);
       return new Stats(
           s.getConns(), s.getHandshakes_ok(), s.getHandshakes_failed(), s.getSent_ok(), s.getReceived_ok(), s.getFailed(),
-          s.getBytes_sent(), s.getBytes_received(), s.getProtocol_errors(), s.getChecksum_errors());
+          s.getBytes_sent(), s.getBytes_received(), s.getProtocol_errors(), s.getChecksum_errors(), s.getAuth_errors(),
+          s.getHandshakes_refused(), s.getHandshakes_pending(), s.getCancelled(), s.getTimed_out(), s.getPeer_lost(),
+          s.getRejected(), s.getNo_resource(), s.getSending(), s.getReceiving(), s.getOffers_waiting(), s.getCredit_held(),
+          s.getCredit_stalls(), s.getEvents_lost(), s.getTime_log2(), s.getQueue_log2(), s.getBytes_log2());
     } finally {
       s.delete();
     }

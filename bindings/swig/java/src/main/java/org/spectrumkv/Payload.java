@@ -132,7 +132,19 @@ public final class Payload extends Handle {
       long wireNanos,
       int plane,
       int code,
-      double breakEvenBitsPerSecond) {}
+      double breakEvenBitsPerSecond,
+      int int4,
+      int proof,
+      double predictedKl,
+      double worstSnrDb,
+      int worstLayer,
+      int worstHead,
+      long escalatedLayers,
+      int rawIsFaster,
+      long droppedRows,
+      double[] kMass,
+      double[] vMass,
+      double linkBitsPerSecond) {}
 
   /** What was done so far: after encoding, after a transfer, after decoding. */
   public Receipt receipt() {
@@ -142,7 +154,9 @@ public final class Payload extends Handle {
       return new Receipt(
           r.getScored(), r.getRaw_bytes(), r.getBudget_bytes(), r.getPayload_bytes(), r.getRatio(), r.getK_rows(), r.getV_rows(),
           r.getScore_ns(), r.getPlan_ns(), r.getEncode_ns(), r.getDecode_ns(), r.getWire_ns(), r.getPlane(), r.getCode(),
-          r.getBreak_even_bits_per_s());
+          r.getBreak_even_bits_per_s(), r.getInt4(), r.getProof(), r.getPredicted_kl(), r.getWorst_snr_db(), r.getWorst_layer(),
+          r.getWorst_head(), r.getEscalated_layers(), r.getRaw_is_faster(), r.getDropped_rows(), r.getK_mass(), r.getV_mass(),
+          r.getLink_bits_per_s());
     } finally {
       r.delete();
     }

@@ -50,6 +50,33 @@ public final class Plan extends Handle {
     }
   }
 
+  /** What is known of the model: multipliers for the costs, and the verdict on low tiers. Copied; null forgets it. */
+  public Plan profile(Profile profile) {
+    if (profile == null) {
+      try (Use plan = use()) {
+        Native.skv_plan_set_profile(plan.handle, 0);
+        return this;
+      }
+    }
+    try (Use plan = use();
+        Use known = profile.use()) {
+      Native.skv_plan_set_profile(plan.handle, known.handle);
+      return this;
+    }
+  }
+
+  /**
+   * Sum of weight x squared error over a layer's K or V rows under the present tiers: what "error-aware" minimises. In nats of KL with
+   * a calibrated profile. Throws STATE (not solved, or another strategy), RANGE.
+   */
+  public double cost(int layer, Half half) {
+    double[] out = new double[1];
+    try (Use plan = use()) {
+      Native.skv_plan_cost(plan.handle, layer, half.value, out);
+    }
+    return out[0];
+  }
+
   /** {@link #solve(Cache, Scores)}, scoring keys and values here when the strategy needs it. */
   public Plan solve(Cache cache) {
     try (Use view = cache.use();
@@ -59,7 +86,10 @@ public final class Plan extends Handle {
     }
   }
 
-  /** Chooses a tier for every row of the cache. Never exceeds the budget. Throws BUDGET (names the floor), STATE, GEOMETRY, LAYOUT. */
+  /**
+   * Chooses a tier for every row of the cache. Never exceeds the budget. Tiers below 8 bits need a verdict: a profile's, a logit probe's
+   * on the queries in the scores, or SKV_PLAN_UNPROVEN 1. Throws BUDGET (names the floor), STATE, GEOMETRY, LAYOUT, MODEL, PERMITTED.
+   */
   public Plan solve(Cache cache, Scores scores) {
     try (Use view = cache.use();
         Use plan = use();

@@ -89,6 +89,17 @@ public final class Request extends Handle {
         requestId);
   }
 
+  /**
+   * Sets an option, before the offer is accepted: SKV_REQUEST_EARLY_LAYERS 1 lets {@link #payload} be taken once the first layer arrived,
+   * and each layer be decoded once {@link #awaitLayer} said so. If the transfer fails later, what was decoded is the caller's to
+   * discard. Throws KEY, RANGE, STATE (a send, or already accepted).
+   */
+  public void set(int key, long value) {
+    try (Use request = use()) {
+      Native.skv_request_set(request.handle, key, value);
+    }
+  }
+
   /** Takes the offer; the library allocates. Throws STATE (no offer), NO_MEMORY, CLOSED. */
   public void accept(Duration timeout) {
     acceptInto(null, timeout);

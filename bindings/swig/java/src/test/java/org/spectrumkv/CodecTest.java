@@ -35,7 +35,7 @@ class CodecTest {
     ByteBuffer[] to = zeros();
     try (Engine engine = engine();
         Cache source = view(from);
-        Plan plan = new Plan(engine).budget(0.4).solve(source);
+        Plan plan = Tensors.plan(engine).budget(0.4).solve(source);
         Payload payload = engine.encode(source, plan)) {
       byte[] bytes = payload.toByteArray();
       assertEquals(plan.bytes(), bytes.length);
@@ -60,7 +60,7 @@ class CodecTest {
     ByteBuffer[] b = zeros();
     try (Engine engine = engine();
         Cache source = view(values());
-        Plan plan = new Plan(engine).budget(0.3).solve(source);
+        Plan plan = Tensors.plan(engine).budget(0.3).solve(source);
         Payload whole = engine.encode(source, plan);
         Payload parts = Payload.create(source, plan)) {
       for (int layer = LAYERS - 1; layer >= 0; layer--) {
@@ -92,7 +92,7 @@ class CodecTest {
         Cache source = view(values());
         Scores scores = new Scores();
         Scores byQuery = new Scores();
-        Plan plan = new Plan(engine)) {
+        Plan plan = Tensors.plan(engine)) {
       fails(NativeConstants.SKV_E_STATE, () -> scores.get(0, Half.K, TOKENS));
       float[] weights = new float[TOKENS];
       Arrays.fill(weights, 0, TOKENS / 2, 1e4f);
@@ -122,7 +122,7 @@ class CodecTest {
     try (Engine engine = engine();
         Cache one = new Cache(1);
         Cache source = view(values());
-        Plan plan = new Plan(engine);
+        Plan plan = Tensors.plan(engine);
         Payload payload = payload()) {
       fails(NativeConstants.SKV_E_KEY, () -> engine.set(99, 1));
       fails(NativeConstants.SKV_E_RANGE, () -> engine.set(NativeConstants.SKV_ENGINE_THREADS, 1000));
@@ -198,7 +198,7 @@ class CodecTest {
     ByteBuffer[] to = zeros();
     try (Engine engine = engine();
         Cache source = view(values()).identity(model, request);
-        Plan plan = new Plan(engine).budget(0.4).solve(source);
+        Plan plan = Tensors.plan(engine).budget(0.4).solve(source);
         Payload payload = engine.encode(source, plan);
         Cache target = view(to).identity(model, null)) {
       assertArrayEquals(model, payload.identity().fingerprint());
@@ -258,7 +258,7 @@ class CodecTest {
     for (int i = 0; i < 20; i++) {
       Engine engine = engine();
       Cache cache = view(values());
-      Plan plan = new Plan(engine).budget(0.5);
+      Plan plan = Tensors.plan(engine).budget(0.5);
       Thread thread =
           new Thread(
               () -> {
@@ -273,6 +273,42 @@ class CodecTest {
       cache.close();
       engine.close();
       thread.join();
+    }
+  }
+
+  @Test
+  void lowTiersNeedAVerdict() {
+    byte[] model = new byte[32];
+    model[0] = 5;
+    try (Engine engine = engine();
+        Cache source = view(values()).identity(model, null);
+        Plan plan = new Plan(engine).budget(0.4);
+        NeedleProbe probe = new NeedleProbe(200);
+        Profile profile = new Profile(model, LAYERS, NativeConstants.SKV_CODE_EMBEDDED)) {
+      fails(NativeConstants.SKV_E_PERMITTED, () -> plan.solve(source));
+      fails(NativeConstants.SKV_E_RANGE, () -> probe.prompt(NeedleProbe.TRIALS));
+      fails(NativeConstants.SKV_E_STATE, () -> probe.verdict(profile));
+      for (int trial = 0; trial < NeedleProbe.TRIALS; trial++) {
+        Matcher number = Pattern.compile("\\d{4,}").matcher(probe.prompt(trial));
+        assertTrue(number.find());
+        assertTrue(probe.answer(trial, "It was " + number.group() + "."));
+        int again = trial;
+        fails(NativeConstants.SKV_E_STATE, () -> probe.answer(again, "again"));
+      }
+      probe.verdict(profile);
+      assertEquals(
+          new Profile.Said(NativeConstants.SKV_VERDICT_YES, 3, 3), profile.verdict(NativeConstants.SKV_PROBE_NEEDLE));
+      String json = profile.json();
+      fails(NativeConstants.SKV_E_MALFORMED, () -> Profile.open(json.substring(1)));
+      try (Profile opened = Profile.open(json)) {
+        plan.profile(opened).solve(source);
+        assertTrue(plan.cost(0, Half.K) > 0);
+        assertEquals(NativeConstants.SKV_PROOF_PROFILE, engine.encode(source, plan).receipt().proof());
+        opened.calibrate(0, Half.K, NativeConstants.SKV_SCORED_KV, 1, 0.01);
+        opened.verdict(NativeConstants.SKV_PROBE_LOGITS, new Profile.Said(NativeConstants.SKV_VERDICT_NO, 0, 1));
+        fails(NativeConstants.SKV_E_PERMITTED, () -> plan.profile(opened).strategy("uniform-4").solve(source));
+      }
+      plan.profile(null);
     }
   }
 

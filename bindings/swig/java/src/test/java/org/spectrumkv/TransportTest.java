@@ -17,6 +17,7 @@ import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
@@ -167,6 +168,72 @@ class TransportTest {
   }
 
   @Test
+  void keysAreAskedForAndConnsDrained() throws InterruptedException {
+    byte[] key = "0123456789abcdef".getBytes(java.nio.charset.StandardCharsets.US_ASCII);
+    try (Endpoint a = new Endpoint().psk(NativeConstants.SKV_SECURITY_TLS_PSK, key);
+        Endpoint b = new Endpoint().psk(NativeConstants.SKV_SECURITY_TLS_PSK, key);
+        Endpoint stranger = new Endpoint().psk(NativeConstants.SKV_SECURITY_TLS_PSK, new byte[16])) {
+      fails(NativeConstants.SKV_E_RANGE, () -> a.psk(NativeConstants.SKV_SECURITY_PSK, new byte[3]));
+      fails(NativeConstants.SKV_E_AUTH, () -> new Endpoint().tls("/nowhere/c", "/nowhere/k", "/nowhere/a", null));
+      String bound = b.listen(uri("tcp"));
+      fails(NativeConstants.SKV_E_AUTH, () -> stranger.connect(bound, LONG));
+      try (Conn here = a.connect(bound, LONG);
+          Conn there = b.accept(LONG);
+          Request sent = here.send(9, payload(), LONG)) {
+        assertEquals(NativeConstants.SKV_SECURITY_TLS_PSK, here.get(NativeConstants.SKV_CONN_SECURITY));
+        there.receive(LONG).close();
+        sent.result(LONG);
+        assertTrue(b.drain(LONG));
+      }
+      List<Endpoint.Event> events = b.events();
+      assertTrue(
+          events.stream()
+              .anyMatch(
+                  e ->
+                      e.kind() == NativeConstants.SKV_EVENT_HANDSHAKE_FAILED
+                          && e.status() == NativeConstants.SKV_E_AUTH));
+      assertTrue(
+          events.stream()
+              .anyMatch(e -> e.kind() == NativeConstants.SKV_EVENT_ENDED && e.key() == 9 && e.status() == 0 && !e.sending()));
+      assertEquals(1, Arrays.stream(b.stats().bytesLog2()).sum());
+      assertTrue(b.stats().authErrors() > 0);
+    }
+  }
+
+  @Test
+  void layersLeaveAndArriveEarly() throws InterruptedException {
+    ByteBuffer[] from = Tensors.values();
+    ByteBuffer[] to = zeros();
+    try (Ends ends = new Ends("tcp");
+        Engine engine = engine();
+        Cache source = view(from);
+        Cache target = view(to);
+        Plan plan = Tensors.plan(engine).budget(0.4).solve(source);
+        Payload building = Payload.create(source, plan);
+        Request sent = ends.here.sendLayers(1, building, LONG);
+        Request request = ends.there.receiveOffer(LONG)) {
+      request.result(LONG);
+      request.set(NativeConstants.SKV_REQUEST_EARLY_LAYERS, 1);
+      request.accept(LONG);
+      engine.encodeLayer(source, plan, 0, building);
+      assertTrue(request.awaitLayer(0, LONG));
+      try (Payload early = request.payload()) {
+        engine.decodeLayer(early, target, 0);
+        fails(NativeConstants.SKV_E_STATE, () -> engine.decodeLayer(early, target, 1));
+        engine.encodeLayer(source, plan, 1, building);
+        request.result(LONG);
+        sent.result(LONG);
+        engine.decodeLayer(early, target, 1);
+      }
+      Payload never = Payload.create(source, plan);
+      Request lost = ends.here.sendLayers(2, never, LONG);
+      never.close();
+      fails(NativeConstants.SKV_E_CANCELLED, () -> lost.await(LONG));
+    }
+    assertTrue(Tensors.worst(from, to) < 0.7);
+  }
+
+  @Test
   void pollReportsRequests() throws InterruptedException {
     try (Ends ends = new Ends("inproc");
         Request sent = ends.here.send(1, payload(), LONG);
@@ -192,7 +259,7 @@ class TransportTest {
       for (int layer = 0; layer < layers; layer++) {
         cache.plane(layer, Half.K, ByteBuffer.allocateDirect(tokens * 2 * 64 * 4), Strides.tokenMajor(2, 64, DType.F32));
       }
-      try (Plan plan = new Plan(engine).strategy("raw").solve(cache);
+      try (Plan plan = Tensors.plan(engine).strategy("raw").solve(cache);
           Payload payload = engine.encode(cache, plan)) {
         return payload.toByteArray();
       }
