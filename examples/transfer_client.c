@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
     int layer;
     fill(i);
     TRY(skv_plan_create(engine, &plan, &err));
+    TRY(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* synthetic; real models: queries or a profile */
     TRY(skv_plan_set_budget(plan, budget, &err));
     TRY(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err)); /* made-up tensors: no model to have a verdict on */
     TRY(skv_plan_solve(plan, cache, NULL, &err));

@@ -52,8 +52,9 @@ def c_type(swig: str) -> object:
     if base == "void":
         kind: object = None if stars == 0 else ctypes.c_void_p
         stars -= 1 if stars else 0
-    elif base == "char" and stars == 1:
-        return ctypes.c_char_p
+    elif base == "char" and stars:
+        kind = ctypes.c_char_p
+        stars -= 1
     else:
         kind = SCALARS.get(base) or getattr(_abi, base)
     for _ in range(stars):

@@ -24,9 +24,10 @@ if ((update)); then
   echo "wrote $baseline"
   exit 0
 fi
-# Structs that carry their size may grow at their end (docs/abi.md).
+# Structs that carry their size may grow at their end (docs/abi.md), which frozen.py checks field by field: a suppression of
+# growth here would also hide a field that moved.
 for name in skv_receipt skv_endpoint_stats; do
-  printf '[suppress_type]\nname = %s\ntype_kind = struct\nhas_data_member_inserted_at = end\n' "$name"
+  printf '[suppress_type]\nname = %s\n' "$name"
 done >"$work/grow"
 status=0
 abidiff --no-show-locs --suppressions "$work/grow" "$baseline" "$work/now.abi" >"$work/report" || status=$?

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants of the frozen header keep their values, and no value of a status or key is reused for another name.
+"""Constants of the frozen header keep their values, no value of a status or key is reused for another name, and structs keep
+their fields: those that carry their size may have more behind them, the others not.
 
 frozen.py ROOT [HEADER]
 """
@@ -25,6 +26,14 @@ for constant in frozen.constants:
         problems.append(f"{constant.name} is gone")
     elif values[constant.name] != constant.value:
         problems.append(f"{constant.name} was {constant.value} and is {values[constant.name]}")
+structs = {struct.name: struct.fields for struct in now.structs}
+for struct in frozen.structs:
+    old = [(field.name, str(field.type), field.length) for field in struct.fields]
+    new = [(field.name, str(field.type), field.length) for field in structs.get(struct.name, ())]
+    if new[: len(old)] != old:
+        problems.append(f"{struct.name}: a field was changed, moved or removed")
+    elif len(new) > len(old) and old[0][0] != "struct_size":
+        problems.append(f"{struct.name} has grown, and does not carry its size")
 groups, _plain = generate.grouped(now.constants)
 for name, (_text, members) in groups.items():
     seen: dict[int, str] = {}
@@ -35,5 +44,5 @@ for name, (_text, members) in groups.items():
 for problem in problems:
     print(problem)
 if not problems:
-    print(f"{len(frozen.constants)} constants as frozen")
+    print(f"{len(frozen.constants)} constants and {len(frozen.structs)} structs as frozen")
 sys.exit(1 if problems else 0)

@@ -63,11 +63,13 @@ refuses "a parameter of another type" skv_plan_bytes "$here/baseline.sh" "$root"
 broken 's/^SKV_API void skv_plan_destroy\(skv_plan\* plan\);//'
 refuses "a function that is gone" skv_plan_destroy "$here/baseline.sh" "$root" "$work/spectrumkv.h"
 broken 's/^  uint64_t k_rows\[8\];/  uint64_t k_rows[9];/'
-refuses "a struct of another layout" skv_receipt "$here/baseline.sh" "$root" "$work/spectrumkv.h"
+refuses "a struct of another layout" "skv_receipt: a field" python3 -B "$here/frozen.py" "$root" "$work/spectrumkv.h"
 broken 's/^  int32_t status;/&\n  int32_t more;/'
 refuses "a field in the middle" skv_error "$here/baseline.sh" "$root" "$work/spectrumkv.h"
-broken 's/^  uint64_t reserved_or_not;//; s/^typedef struct skv_receipt \{/&\n  int32_t first;/'
-refuses "a field before the others of a struct that may grow" skv_receipt "$here/baseline.sh" "$root" "$work/spectrumkv.h"
+broken 's/^typedef struct skv_receipt \{/&\n  int32_t first;/'
+refuses "a field before the others of a struct that may grow" "skv_receipt: a field" python3 -B "$here/frozen.py" "$root" "$work/spectrumkv.h"
+broken 's/^  char message\[248\];/&\n  int32_t more;/'
+refuses "a frozen struct that grows" "skv_error has grown" python3 -B "$here/frozen.py" "$root" "$work/spectrumkv.h"
 broken 's/^  int32_t native;/  int64_t native;/'
 refuses "the frozen error struct" skv_error "$here/baseline.sh" "$root" "$work/spectrumkv.h"
 

@@ -3,7 +3,7 @@
  * Uses libspectrumkv without linking it: dlopen, the check of the ABI version, and a cache encoded and decoded. What a
  * serving stack does that wants to run without the library too.
  *
- *   cc -I include examples/c/dlopen.c -ldl -o dlopen && ./dlopen [libspectrumkv.so.0]
+ *   cc -I include examples/dlopen.c -ldl -o dlopen && ./dlopen [libspectrumkv.so.0]
  */
 #include <dlfcn.h>
 #include <spectrumkv.h>
