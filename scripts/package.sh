@@ -58,8 +58,7 @@ for what in "${wanted[@]}"; do
       ;;
     crates)
       release spectrumkv
-      (cd bindings/rust && CARGO_TARGET_DIR=../../build/cargo SPECTRUMKV_LIB_DIR=$PWD/../../build/release \
-        cargo package --quiet --locked --allow-dirty -p spectrumkv-sys -p spectrumkv)
+      SPECTRUMKV_LIB_DIR=$PWD/build/release bindings/rust/package.sh
       cp build/cargo/package/spectrumkv*.crate "$out"
       ;;
     jar)

@@ -38,7 +38,7 @@ run timeout 60 "$CARGO_TARGET_DIR/debug/examples/roundtrip"
 
 # As on docs.rs: without the library.
 run env -u SPECTRUMKV_LIB_DIR DOCS_RS=1 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features
-run cargo package --quiet --locked --allow-dirty -p spectrumkv-sys -p spectrumkv
+run ./package.sh
 # Without it, a program that links says what is missing.
 if message=$(env -u SPECTRUMKV_LIB_DIR PKG_CONFIG_PATH=/nowhere PKG_CONFIG_LIBDIR=/nowhere CARGO_TARGET_DIR="$CARGO_TARGET_DIR/without" \
   cargo check --quiet --locked -p spectrumkv-sys 2>&1); then

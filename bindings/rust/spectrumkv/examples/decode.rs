@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example decode URI`, the URI that the example `prefill` printed.
 
-use spectrumkv::{CacheBuilder, DType, Deadline, Endpoint, Engine, Half, Result, Strides};
+use spectrumkv::{CacheBuilder, DType, Deadline, Endpoint, Engine, Half, Result, Segment, Strides};
 use std::time::Duration;
 
 fn main() -> Result<()> {
@@ -22,17 +22,28 @@ fn main() -> Result<()> {
     request.result(deadline)?;
     let payload = request.payload()?;
 
-    let s = payload.segment(0)?;
-    let (mut k, mut v) = (vec![0f32; s.tokens * s.heads * s.k_dim], vec![0f32; s.tokens * s.heads * s.v_dim]);
-    let view = CacheBuilder::new(1)?.tokens(0, s.first_position, s.tokens)?;
-    let view = view.layer(0, s.heads, s.k_dim, s.v_dim, DType::F32)?;
-    let mut target = view
-        .plane_mut(0, Half::K, &mut k, Strides::head_major(s.tokens, s.k_dim))?
-        .plane_mut(0, Half::V, &mut v, Strides::head_major(s.tokens, s.v_dim))?
-        .build_mut()?;
+    // Payload layer i goes to cache layer i, each with the tokens and heads that it says.
+    let segments = (0..payload.layers()?).map(|l| payload.segment(l)).collect::<Result<Vec<_>>>()?;
+    let plane = |s: &Segment, dim| vec![0f32; s.tokens * s.heads * dim];
+    let mut memory: Vec<_> = segments.iter().map(|s| (plane(s, s.k_dim), plane(s, s.v_dim))).collect();
+    let mut view = CacheBuilder::new(segments.len())?;
+    for (l, (s, (k, v))) in segments.iter().zip(&mut memory).enumerate() {
+        view = view.tokens(l, s.first_position, s.tokens)?.layer(l, s.heads, s.k_dim, s.v_dim, DType::F32)?;
+        view = view.plane_mut(l, Half::K, k, Strides::head_major(s.tokens, s.k_dim))?;
+        if s.v_dim > 0 {
+            view = view.plane_mut(l, Half::V, v, Strides::head_major(s.tokens, s.v_dim))?;
+        }
+    }
+    let (fingerprint, _request) = payload.identity()?;
+    let mut target = view.identity(Some(&fingerprint), None)?.build_mut()?;
     Engine::cpu()?.decode(&payload, &mut target)?;
     drop(target);
-    let want = (s.heads * s.k_dim) as f32 * 0.1; // token 1, head 0, channel 0, as prefill computed it
-    println!("decoded {} tokens; k {:.4} for {:.4}", s.tokens, k[s.k_dim], want.sin());
+    let s = &segments[0];
+    println!(
+        "decoded {} layers of {} tokens; K of token 1 begins {:.4}",
+        segments.len(),
+        s.tokens,
+        memory[0].0[s.k_dim]
+    );
     Ok(())
 }

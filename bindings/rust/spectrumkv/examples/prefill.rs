@@ -30,6 +30,7 @@ fn main() -> Result<()> {
     let conn = endpoint.accept(Duration::from_secs(60))?;
     let request = conn.send(1, &payload, Duration::from_secs(60))?;
     request.result(Duration::from_secs(60))?;
-    println!("sent {} bytes, {:.3} of raw", payload.size()?, payload.receipt()?.ratio);
+    let first = k[HEADS * DIM];
+    println!("sent {} bytes, {:.3} of raw; K of token 1 begins {first:.4}", payload.size()?, payload.receipt()?.ratio);
     Ok(())
 }
