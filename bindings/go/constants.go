@@ -467,7 +467,7 @@ const (
 	EndpointHeartbeatMS    EndpointKey = 5  // PING interval; a peer silent for three of them is lost; default 1000
 	EndpointChunk          EndpointKey = 6  // bytes of a DATA frame, 4 KiB..1 MiB; default 256 KiB
 	EndpointAllowOpenTCP   EndpointKey = 7  // 1: permit listening on a non-loopback address although no security is set; default 0
-	EndpointTransferCredit EndpointKey = 8  // bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB
+	EndpointTransferCredit EndpointKey = 8  // bytes a sender may have under way in a transfer, from 64 KiB; default 32 MiB
 	EndpointCredit         EndpointKey = 9  // the same for all transfers to this endpoint together, from 1 MiB; default 256 MiB
 	EndpointPeerUid        EndpointKey = 10 // user id that Unix peers may have besides this process's own and root; -1 (default): none
 	EndpointMaxHandshakes  EndpointKey = 11 // peers that came and are not through their handshake yet, 1..65536; default 128

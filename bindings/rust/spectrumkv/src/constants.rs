@@ -380,7 +380,7 @@ constants! {
         CHUNK = SKV_ENDPOINT_CHUNK,
         /// 1: permit listening on a non-loopback address although no security is set; default 0.
         ALLOW_OPEN_TCP = SKV_ENDPOINT_ALLOW_OPEN_TCP,
-        /// Bytes a sender may have under way in one transfer, from 64 KiB; default 32 MiB.
+        /// Bytes a sender may have under way in a transfer, from 64 KiB; default 32 MiB.
         TRANSFER_CREDIT = SKV_ENDPOINT_TRANSFER_CREDIT,
         /// The same for all transfers to this endpoint together, from 1 MiB; default 256 MiB.
         CREDIT = SKV_ENDPOINT_CREDIT,

@@ -185,7 +185,7 @@ def p2(
     from spectrumkv.eval import tables  # noqa: PLC0415
     from spectrumkv.eval.steps import Steps  # noqa: PLC0415
 
-    common = _common(model, text, strategies, budgets, 1, True, windows, weights, "none", threads, json)
+    common = _common(model, text, strategies, budgets, 1, True, windows, weights, "none", threads, json, None)
     try:
         results = protocol.run(protocol.Options(common, tokens), Steps(out()))
     except RuntimeError as error:
