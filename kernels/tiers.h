@@ -12,6 +12,11 @@
 #else
 #define SKV_HD inline
 #endif
+#if defined(__CUDA_ARCH__)
+#define SKV_UNROLL _Pragma("unroll")  // keeps a thread's part of a row in registers
+#else
+#define SKV_UNROLL
+#endif
 
 namespace skv::tiers {
 
@@ -122,10 +127,10 @@ SKV_HD void store_element(void* address, int32_t dtype, float value) {
 // Unnormalised Walsh-Hadamard butterflies over values[i + k*stride], k < n, for all i < stride. Its own inverse up to
 // 1/n.
 SKV_HD void butterflies(float* values, int32_t stride, int32_t n) {
-  for (int32_t h = 1; h < n; h *= 2) {
-    for (int32_t k = 0; k < n; ++k) {
+  SKV_UNROLL for (int32_t h = 1; h < n; h *= 2) {
+    SKV_UNROLL for (int32_t k = 0; k < n; ++k) {
       if ((k & h) != 0) continue;
-      for (int32_t i = 0; i < stride; ++i) {
+      SKV_UNROLL for (int32_t i = 0; i < stride; ++i) {
         const float a = values[i + k * stride];
         const float b = values[i + (k + h) * stride];
         values[i + k * stride] = a + b;
@@ -141,12 +146,18 @@ SKV_HD float q_max(int32_t code, uint8_t tier) { return code == kCodePaper && ti
 // The stored scale of a (row, head) whose largest magnitude is absmax.
 SKV_HD uint16_t scale_of(float absmax, int32_t code, uint8_t tier) { return f32_to_f16(absmax / q_max(code, tier)); }
 
+// rint of |value| < 2^22, ties to even: one addition puts the integer into the low bits (a GPU converts at a quarter of
+// the rate it adds at).
+SKV_HD int32_t nearest(float value) {
+  return static_cast<int32_t>(bits_of(value + 12582912.0F)) - 0x4B400000;  // 1.5 * 2^23 and its bits
+}
+
 // Code u of one value; inverse_scale = 1 / S, or 0 when S = 0.
 SKV_HD uint8_t quantize(float y, float inverse_scale, int32_t code, uint8_t tier) {
   const float limit = q_max(code, tier);
   float scaled = y * inverse_scale;
   scaled = scaled > limit ? limit : (scaled < -limit ? -limit : scaled);
-  const int32_t q = static_cast<int32_t>(rintf(scaled));
+  const int32_t q = nearest(scaled);
   return static_cast<uint8_t>(code == kCodePaper && tier == 2 ? (q + 8) * 16 : q + 128);
 }
 

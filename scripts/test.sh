@@ -33,8 +33,9 @@ for ((i = 1; i <= $#; i++)); do
 done
 
 jobs=$(nproc)
+cmake_options=()
 build() {  # preset
-  cmake --preset "$1" >/dev/null
+  cmake --preset "$1" "${cmake_options[@]}" >/dev/null
   cmake --build --preset "$1" -j "$jobs" -- --quiet
 }
 run() {  # preset, further ctest arguments
@@ -49,8 +50,11 @@ if [[ ! -x build/venv/bin/python ]]; then
 fi
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 
+# SPECTRUMKV_CUDA=ON, as CI sets it: no nvcc is an error rather than a build without CUDA.
+[[ -n ${SPECTRUMKV_CUDA:-} ]] && cmake_options=("-DSPECTRUMKV_CUDA=$SPECTRUMKV_CUDA")
 if ((!only_sanitizers)); then
   build release
+  cmake_options=()
   arguments=()
   [[ -n $label ]] && arguments+=(-L "^$label\$")
   ((fast)) && arguments+=(-LE '^(e2e|slow)$')
