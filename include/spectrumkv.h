@@ -254,7 +254,15 @@ typedef struct skv_request skv_request;
 #define SKV_TARGET_NEON 4
 
 /* Creates an engine on a device. Threads are started on first use.
- * Errors: NULL, RANGE (device), UNAVAILABLE (CUDA not built in or no such device), NO_MEMORY. Since 0.1. */
+ * A CUDA engine (device >= 0) works on memory of its device: planes of caches, queries and payload buffers must be that
+ * device's, managed or pinned (plain host memory: ARGUMENT; another device's: RANGE). Payload bytes equal the CPU's.
+ * What it encodes lies in device memory; it decodes payloads in device or host memory. skv_encode*, skv_decode* are
+ * ordered on the stream given (NULL: the legacy default stream) and wait for it once, at their end, for the verdict on
+ * the values: after they return the result is complete. skv_score and skv_plan_solve work on the legacy default stream
+ * and wait for it; what other streams write must have ended. Everything that runs on a device can fail with CUDA
+ * (native: the CUDA error) or NO_MEMORY.
+ * Errors: NULL, RANGE (device below -1), UNAVAILABLE (CUDA not built in, no driver, or no such device; the message says
+ * which), NO_MEMORY, CUDA. Since 0.1. */
 SKV_API skv_status skv_engine_create(int32_t device, skv_engine** out, skv_error* err);
 /* Sets an option before or between calls. Errors: KEY, RANGE, UNAVAILABLE (target not on this CPU). Since 0.1. */
 SKV_API skv_status skv_engine_set(skv_engine* engine, int32_t key, int64_t value, skv_error* err);
@@ -510,10 +518,20 @@ SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, 
  * or all at once by skv_payload_verify. Safe on untrusted bytes.
  * Errors: NULL, TRUNCATED, TRAILING, MALFORMED, VERSION, FEATURE, CHECKSUM (of the header). Since 0.1. */
 SKV_API skv_status skv_payload_open(const void* bytes, size_t size, skv_payload** out, skv_error* err);
+/* The same for bytes in the memory of a CUDA engine's device, 16-byte aligned and complete (the call does not wait for
+ * streams that still write them): headers, maps and channel vectors are copied to the host and checked there, rows stay.
+ * skv_decode on that engine verifies segments on the device, in the same pass. On a CPU engine as skv_payload_open.
+ * Errors: as skv_payload_open, ARGUMENT (alignment, host memory), RANGE (another device), CUDA. Since 0.1. */
+SKV_API skv_status skv_payload_open_on(skv_engine* engine, const void* bytes, size_t size, skv_payload** out,
+                                       skv_error* err);
 /* Checks every segment's digest. Errors: CHECKSUM, STATE (under construction). Since 0.1. */
 SKV_API skv_status skv_payload_verify(skv_payload* payload, skv_error* err);
-/* The payload's bytes, valid while it lives. Errors: STATE (layers missing). Since 0.1. */
+/* The payload's bytes where they are, valid while it lives: an address of the device for a payload that a CUDA engine
+ * encoded (SKV_PAYLOAD_DEVICE tells), which the host must not read. Errors: STATE (layers missing). Since 0.1. */
 SKV_API skv_status skv_payload_data(const skv_payload* payload, const void** data, size_t* size, skv_error* err);
+/* Copies the payload's bytes to host memory of at least SKV_PAYLOAD_BYTES bytes, wherever they are; waits for the copy.
+ * Errors: TOO_SMALL, STATE (layers missing), CUDA. Since 0.1. */
+SKV_API skv_status skv_payload_copy(const skv_payload* payload, void* buffer, size_t bytes, skv_error* err);
 /* fingerprint[32] and request_id[16], either may be NULL. Since 0.1. */
 SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fingerprint, uint8_t* request_id,
                                         skv_error* err);
@@ -537,6 +555,7 @@ SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fin
 #define SKV_PAYLOAD_GROUP 16
 #define SKV_PAYLOAD_FIRST_HEAD 17
 #define SKV_PAYLOAD_OFFSET 18 /* of the segment, from the payload's first byte */
+#define SKV_PAYLOAD_DEVICE 19 /* payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host */
 /* Errors: KEY, RANGE, NULL. Since 0.1. */
 SKV_API skv_status skv_payload_get(const skv_payload* payload, int32_t layer, int32_t key, int64_t* out,
                                    skv_error* err);

@@ -103,8 +103,9 @@ T* need(T* pointer, const char* name) {
   return pointer;
 }
 
-void no_stream(const void* stream) {
-  if (stream != nullptr) fail(SKV_E_ARGUMENT, "stream %p: wanted NULL on a CPU engine", stream);
+void check_stream(const skv::Engine& engine, const void* stream) {
+  if (stream != nullptr && engine.device() == nullptr)
+    fail(SKV_E_ARGUMENT, "stream %p: wanted NULL on a CPU engine", stream);
 }
 
 #define ENGINE(h) (*open_handle(h, "engine").it)
@@ -138,12 +139,12 @@ skv_status adopt_request(std::shared_ptr<skv::transport::Request> request, skv_r
 
 skv::transport::Parcel parcel_of(const skv::Payload& from) {
   skv::transport::Parcel parcel;
-  parcel.bytes = from.bytes();
+  parcel.bytes = from.host_bytes();
   parcel.layer_bytes.push_back(from.segments().front().offset);  // the payload's header
   for (const skv::Segment& segment : from.segments()) parcel.layer_bytes.push_back(segment.layout.bytes);
   parcel.fingerprint = from.header().fingerprint;
   parcel.request_id = from.header().request_id;
-  parcel.keep_alive = from.owner();
+  parcel.keep_alive = from.host_owner();
   return parcel;
 }
 
@@ -494,12 +495,12 @@ SKV_API skv_status skv_encode_into(skv_engine* engine, const skv_cache* cache, c
                                    void* buffer, size_t bytes, skv_payload** out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    no_stream(stream);
     skv::Engine& device = ENGINE(engine);
+    check_stream(device, stream);
     const skv::Cache& from = CACHE(cache);
     const skv::Plan& solved = PLAN(plan);
-    auto payload = skv::Payload::create(from, solved, {static_cast<std::byte*>(buffer), bytes});
-    skv::encode_layers(device, from, solved, *payload, 0, from.layer_count());
+    auto payload = skv::Payload::create(from, solved, {static_cast<std::byte*>(buffer), bytes}, device.device());
+    skv::encode_layers(device, from, solved, *payload, 0, from.layer_count(), stream);
     *out = new skv_payload(std::move(payload));
   });
 }
@@ -507,14 +508,16 @@ SKV_API skv_status skv_payload_create(const skv_cache* cache, const skv_plan* pl
                                       skv_payload** out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    *out = new skv_payload(skv::Payload::create(CACHE(cache), PLAN(plan), {static_cast<std::byte*>(buffer), bytes}));
+    const skv::Plan& solved = PLAN(plan);
+    *out = new skv_payload(
+        skv::Payload::create(CACHE(cache), solved, {static_cast<std::byte*>(buffer), bytes}, plan->engine->device()));
   });
 }
 SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, int32_t layer,
                                     void* stream, skv_payload* payload, skv_error* err) {
   return guarded(err, [&] {
-    no_stream(stream);
-    skv::encode_layers(ENGINE(engine), CACHE(cache), PLAN(plan), PAYLOAD(payload), layer, 1);
+    check_stream(ENGINE(engine), stream);
+    skv::encode_layers(ENGINE(engine), CACHE(cache), PLAN(plan), PAYLOAD(payload), layer, 1, stream);
     PAYLOAD(payload).grown();
   });
 }
@@ -523,6 +526,17 @@ SKV_API skv_status skv_payload_open(const void* bytes, size_t size, skv_payload*
     need(out, "out");
     need(bytes, "bytes");
     *out = new skv_payload(skv::Payload::open({static_cast<const std::byte*>(bytes), size}, nullptr));
+  });
+}
+SKV_API skv_status skv_payload_open_on(skv_engine* engine, const void* bytes, size_t size, skv_payload** out,
+                                       skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    need(bytes, "bytes");
+    const skv::Device* device = ENGINE(engine).device();
+    const std::span<const std::byte> all(static_cast<const std::byte*>(bytes), size);
+    *out = new skv_payload(device == nullptr ? skv::Payload::open(all, nullptr)
+                                             : skv::Payload::open_on(*device, all, nullptr));
   });
 }
 SKV_API skv_status skv_payload_verify(skv_payload* payload, skv_error* err) {
@@ -539,6 +553,12 @@ SKV_API skv_status skv_payload_data(const skv_payload* payload, const void** dat
     made.need_complete();
     *data = made.bytes().data();
     *size = made.bytes().size();
+  });
+}
+SKV_API skv_status skv_payload_copy(const skv_payload* payload, void* buffer, size_t bytes, skv_error* err) {
+  return guarded(err, [&] {
+    need(buffer, "buffer");
+    PAYLOAD(payload).copy_to({static_cast<std::byte*>(buffer), bytes});
   });
 }
 SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fingerprint, uint8_t* request_id,
@@ -566,16 +586,16 @@ SKV_API skv_status skv_payload_get_tiers(const skv_payload* payload, int32_t lay
 SKV_API skv_status skv_decode(skv_engine* engine, skv_payload* payload, const skv_cache* cache, void* stream,
                               skv_error* err) {
   return guarded(err, [&] {
-    no_stream(stream);
+    check_stream(ENGINE(engine), stream);
     skv::Payload& from = PAYLOAD(payload);
-    skv::decode_layers(ENGINE(engine), from, CACHE(cache), 0, static_cast<int32_t>(from.segments().size()));
+    skv::decode_layers(ENGINE(engine), from, CACHE(cache), 0, static_cast<int32_t>(from.segments().size()), stream);
   });
 }
 SKV_API skv_status skv_decode_layer(skv_engine* engine, skv_payload* payload, const skv_cache* cache, int32_t layer,
                                     void* stream, skv_error* err) {
   return guarded(err, [&] {
-    no_stream(stream);
-    skv::decode_layers(ENGINE(engine), PAYLOAD(payload), CACHE(cache), layer, 1);
+    check_stream(ENGINE(engine), stream);
+    skv::decode_layers(ENGINE(engine), PAYLOAD(payload), CACHE(cache), layer, 1, stream);
   });
 }
 SKV_API skv_status skv_payload_receipt(const skv_payload* payload, skv_receipt* out, skv_error* err) {

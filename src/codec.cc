@@ -6,10 +6,11 @@
 #include <cstring>
 #include <new>
 
+#include "codec_cuda.h"
+#include "codec_work.h"
 #include "error.h"
 #include "kernels/tiers.h"
 #include "probe.h"
-#include "rows.h"
 
 namespace skv {
 namespace {
@@ -18,116 +19,17 @@ namespace {
 // while a group's payload is still in cache when its leaves are hashed.
 constexpr size_t kUnitsPerThread = 8;
 
-const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
-
 uint64_t now_ns() {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
           .count());
 }
 
-// Rows that precede a chunk in each section of a half.
-struct Before {
-  uint32_t rows[tiers::kTierCount + 2] = {};  // by tier
-  uint64_t quantized() const { return uint64_t{rows[1]} + rows[2] + rows[3] + rows[4]; }
-  uint64_t nibble() const { return uint64_t{rows[2]} + rows[3] + rows[4]; }
-};
-
-// One half of one layer, ready to be cut into chunks.
-struct HalfWork {
-  int32_t layer = 0;
-  int half = 0;
-  const SegmentShape* shape = nullptr;
-  const HalfLayout* layout = nullptr;
-  std::vector<uint8_t> own_tiers;  // decode: expanded from the map
-  std::span<const uint8_t> tiers;
-  std::vector<Before> before;  // per chunk
-
-  uint32_t chunks() const { return chunks_of(shape->tokens, shape->chunk); }
-};
-
-void count_before(HalfWork& work) {
-  work.before.resize(work.chunks());
-  Before running;
-  for (uint32_t c = 0; c < work.chunks(); ++c) {
-    work.before[c] = running;
-    const ChunkRange range = chunk_range(work.shape->tokens, work.shape->chunk, c);
-    for (uint32_t t = 0; t < range.tokens; ++t) ++running.rows[work.tiers[range.first + t]];
-  }
-}
-
-// The first byte of a chunk's first row in every section.
-kernels::Sections sections_at(std::byte* segment, const HalfWork& work, uint32_t chunk) {
-  const HalfLayout& layout = *work.layout;
-  const Before& before = work.before[chunk];
-  const uint64_t heads = work.shape->heads;
-  const uint64_t dim = work.shape->dim[work.half];
-  return {segment + layout.scales.offset + before.quantized() * heads * 2,
-          segment + layout.two.offset + before.rows[1] * heads * (dim / 4),
-          segment + layout.nibble.offset + before.nibble() * heads * (dim / 2),
-          segment + layout.plane2.offset + (uint64_t{before.rows[3]} + before.rows[4]) * heads * (dim / 4),
-          segment + layout.plane3.offset + before.rows[4] * heads * (dim / 4),
-          segment + layout.raw.offset + before.rows[tiers::kRaw] * row_bytes(*work.shape, work.half, tiers::kRaw)};
-}
-
-// Where a chunk's channel vectors lie: mean then balance.
-std::byte* vectors_at(std::byte* segment, const HalfWork& work, uint32_t chunk) {
-  const uint32_t flags = work.shape->transforms[work.half];
-  const uint64_t one = uint64_t{work.shape->heads} * work.shape->dim[work.half] * 2;
-  const uint64_t per_chunk = ((flags & tiers::kMean) != 0 ? one : 0) + ((flags & tiers::kBalance) != 0 ? one : 0);
-  return segment + work.layout->vectors.offset + chunk * per_chunk;
-}
-
 kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork& work, uint32_t index,
                               std::byte* segment, Scratch& scratch) {
-  const SegmentShape& shape = *work.shape;
-  const ChunkRange range = chunk_range(shape.tokens, shape.chunk, index);
-  const kernels::Kernels& k = engine.kernels();
-  const size_t channels = size_t{shape.heads} * shape.dim[work.half];
-  const uint32_t flags = shape.transforms[work.half];
-  kernels::PackChunk job{rows_of(cache, work.layer, work.half, range, scratch),
-                         work.tiers.data() + range.first,
-                         {},
-                         shape.code,
-                         shape.raw_dtype,
-                         sections_at(segment, work, index)};
-  job.transform.hadamard = tiers::hadamard_of(flags);
-  if ((flags & (tiers::kMean | tiers::kBalance)) != 0) {
-    float* floats = scratch.need_floats(6 * channels);
-    float* mean = floats + 3 * channels;
-    float* balance = floats + 4 * channels;
-    float* recip = floats + 5 * channels;
-    std::byte* stored = vectors_at(segment, work, index);
-    auto* mean16 = (flags & tiers::kMean) != 0 ? reinterpret_cast<uint16_t*>(stored) : nullptr;
-    auto* balance16 = (flags & tiers::kBalance) != 0
-                          ? reinterpret_cast<uint16_t*>(stored + (mean16 != nullptr ? channels * 2 : 0))
-                          : nullptr;
-    const int32_t counted = k.stats(job.rows, job.tiers, floats, floats + channels, floats + 2 * channels);
-    const kernels::Verdict verdict =
-        k.vectors(flags & (tiers::kMean | tiers::kBalance), counted, shape.heads, shape.dim[work.half], floats,
-                  floats + channels, floats + 2 * channels, mean16, balance16, mean, balance, recip);
-    if (verdict.kind == kernels::Verdict::kOverflow) return verdict;
-    if (verdict.kind == kernels::Verdict::kNonFinite) {
-      // The statistics only know the head: packing the rows as they are names the row. When all rows are finite, it was
-      // the sum that overflowed.
-      const kernels::Verdict row = k.pack(job);
-      return row.kind != kernels::Verdict::kOk ? row : kernels::Verdict{kernels::Verdict::kOverflow, 0, verdict.head};
-    }
-    if (mean16 != nullptr) job.transform.mean = mean;
-    if (balance16 != nullptr) job.transform.recip = recip;
-  }
-  return k.pack(job);
-}
-
-[[noreturn]] void refuse(const HalfWork& work, uint32_t chunk, const kernels::Verdict& verdict) {
-  const uint32_t token = chunk * work.shape->chunk + static_cast<uint32_t>(verdict.token);
-  if (verdict.kind == kernels::Verdict::kNonFinite) {
-    fail(SKV_E_NON_FINITE,
-         "layer %d %s token %u head %d: Inf or NaN in a row of a quantized tier; wanted finite values", work.layer,
-         half_name(work.half), token, verdict.head);
-  }
-  fail(SKV_E_OVERFLOW, "layer %d %s token %u head %d: a value too large for the 16-bit scale, mean or raw element",
-       work.layer, half_name(work.half), token, verdict.head);
+  const ChunkRange range = chunk_range(work.shape->tokens, work.shape->chunk, index);
+  return encode_rows(engine.kernels(), rows_of(cache, work.layer, work.half, range, scratch), work, index, segment,
+                     scratch);
 }
 
 // Leaf digests of segments [first, first + count), hashed in parallel; out[l] belongs to layer first + l.
@@ -381,8 +283,8 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
 
 // ------------------------------------------------------------------------------------------------ encoding
 
-void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first,
-                   int32_t count) {
+void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first, int32_t count,
+                   void* stream) {
   const uint64_t start = now_ns();
   cache.check();
   match_plan(cache, plan);
@@ -398,6 +300,21 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
         plan.layers()[static_cast<size_t>(l)].layout.bytes) {
       fail(SKV_E_LAYOUT, "layer %d: the payload was created for another plan", l);
     }
+  }
+  if (Device* device = engine.device(); (device == nullptr ? SKV_DEVICE_CPU : device->ordinal()) != payload.device_) {
+    fail(SKV_E_ARGUMENT, "payload in the memory of device %d, engine of device %d (-1: CPU)", payload.device_,
+         device == nullptr ? SKV_DEVICE_CPU : device->ordinal());
+  } else if (device != nullptr) {
+    need_reach(*device, cache, first, count);
+    encode_on_device(*device, engine.kernels(), cache, plan.layers(), payload.parsed_.segments, payload.parsed_.header,
+                     payload.writable_, first, count, stream);
+    for (int32_t l = first; l < first + count; ++l) {
+      for (size_t half = 0; half < 2; ++half) {
+        payload.tiers_[static_cast<size_t>(l) * 2 + half] = plan.layers()[static_cast<size_t>(l)].tiers[half];
+      }
+    }
+    payload.adopt_encoded(first, count, now_ns() - start);
+    return;
   }
   try {
     by_group(
@@ -449,12 +366,7 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
     }
     throw;
   }
-  for (int32_t l = first; l < first + count; ++l) {
-    payload.encoded_[static_cast<size_t>(l)] = 1;
-    payload.verified_[static_cast<size_t>(l)] = 1;
-  }
-  payload.missing_ -= static_cast<size_t>(count);
-  payload.receipt_.encode_ns += now_ns() - start;
+  payload.adopt_encoded(first, count, now_ns() - start);
 }
 
 // ------------------------------------------------------------------------------------------------ decoding
@@ -462,6 +374,7 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
 void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count) {
   check_layer_range(first, count, payload.segments().size());
   payload.need_layers(first, count);
+  payload.host_bytes();  // the one copy of a device's, before threads ask for it
   std::vector<int32_t> todo;
   for (int32_t l = first; l < first + count; ++l) {
     if (payload.verified_[static_cast<size_t>(l)] == 0) todo.push_back(l);
@@ -480,12 +393,28 @@ void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t coun
   for (const int32_t l : todo) payload.verified_[static_cast<size_t>(l)] = 1;
 }
 
-void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count) {
+void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count, void* stream) {
   const uint64_t start = now_ns();
   check_layer_range(first, count, payload.segments().size());
   payload.need_layers(first, count);
   cache.check();
   match_destination(payload, cache, first, count);
+  if (Device* device = engine.device(); device != nullptr) {
+    need_reach(*device, cache, first, count);
+    if (payload.device_ == device->ordinal()) {
+      const std::vector<LayerTiers> tiers = payload.kept_tiers(first, count);
+      const int32_t bad = decode_on_device(*device, cache, payload.segments(), tiers, payload.verified_,
+                                           payload.bytes().data(), first, count, stream);
+      if (bad >= 0) verify_layers(&engine, payload, bad, 1);  // says why; what it finds right is a defect
+      if (bad >= 0) fail(SKV_E_INTERNAL, "layer %d: the device refused a segment that the CPU accepts", bad);
+      for (int32_t l = first; l < first + count; ++l) payload.verified_[static_cast<size_t>(l)] = 1;
+    } else {
+      verify_layers(&engine, payload, first, count);
+      decode_from_host(*device, cache, payload.segments(), payload.host_bytes(), first, count, stream);
+    }
+    payload.receipt_.decode_ns += now_ns() - start;
+    return;
+  }
   verify_layers(&engine, payload, first, count);
   by_group(
       engine, first, count,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cache.h"
+#include "codec_cuda.h"
 #include "engine.h"
 #include "payload.h"
 #include "plan.h"
@@ -44,17 +45,27 @@ class Payload {
   // Layers can be read as soon as `arrival` says that they are there, the whole once it has ended.
   static std::unique_ptr<Payload> open_early(std::span<const std::byte> bytes, std::span<const uint64_t> layer_bytes,
                                              std::shared_ptr<const void> owner, ArrivalOf arrival);
-  // An empty one for a solved plan; buffer empty: own memory.
-  static std::unique_ptr<Payload> create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer);
+  // Parses bytes in a device's memory: headers, maps and channel vectors are copied to the host and checked there.
+  static std::unique_ptr<Payload> open_on(const Device& device, std::span<const std::byte> bytes,
+                                          std::shared_ptr<const void> owner);
+  // An empty one for a solved plan, in the device's memory or (null) the host's; buffer empty: own memory.
+  static std::unique_ptr<Payload> create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer,
+                                         const Device* device = nullptr);
 
   bool complete() const { return missing_ == 0; }
+  // Where the bytes are; bytes() of a payload in device memory may not be read by the host.
+  int32_t device() const { return device_; }
   std::span<const std::byte> bytes() const { return bytes_; }
+  // The bytes in host memory with what keeps them alive: a device's are copied, layers as they are encoded.
+  std::span<const std::byte> host_bytes() const;
+  std::shared_ptr<const void> host_owner() const { return device_ < 0 ? owner_ : copy_; }
+  // All bytes to host memory (TOO_SMALL).
+  void copy_to(std::span<std::byte> out);
   const Header& header() const { return parsed_.header; }
   std::span<const Segment> segments() const { return parsed_.segments; }
   std::span<const std::byte> segment_bytes(size_t layer) const {
-    return bytes_.subspan(parsed_.segments[layer].offset, parsed_.segments[layer].layout.bytes);
+    return host_bytes().subspan(parsed_.segments[layer].offset, parsed_.segments[layer].layout.bytes);
   }
-  const std::shared_ptr<const void>& owner() const { return owner_; }
   // Throw STATE unless every layer, or layers [first, first + count), are in.
   void need_complete();
   void need_layers(int32_t first, int32_t count);
@@ -73,15 +84,25 @@ class Payload {
   }
 
  private:
-  friend void encode_layers(Engine&, const Cache&, const Plan&, Payload&, int32_t first, int32_t count);
+  friend void encode_layers(Engine&, const Cache&, const Plan&, Payload&, int32_t first, int32_t count, void* stream);
   friend void verify_layers(Engine*, Payload&, int32_t first, int32_t count);
-  friend void decode_layers(Engine&, Payload&, const Cache&, int32_t first, int32_t count);
+  friend void decode_layers(Engine&, Payload&, const Cache&, int32_t first, int32_t count, void* stream);
   Payload() = default;
   void absorb();
   void count_rows(const Segment& segment);
+  void adopt_parsed(Parsed parsed);
+  void adopt_encoded(int32_t first, int32_t count, uint64_t ns);
 
+  // Tiers of layers [first, first + count): from the maps, or as they were encoded on the device.
+  std::vector<LayerTiers> kept_tiers(int32_t first, int32_t count) const;
+
+  int32_t device_ = SKV_DEVICE_CPU;
   std::span<const std::byte> bytes_;
-  std::byte* writable_ = nullptr;  // while under construction
+  mutable std::shared_ptr<std::byte[]> copy_;  // of the bytes of a device's, on the host
+  mutable std::vector<uint8_t> copied_;        // per segment
+  mutable size_t uncopied_ = 0;
+  std::vector<std::vector<uint8_t>> tiers_;  // of a device's, K and V of each layer
+  std::byte* writable_ = nullptr;            // while under construction
   std::shared_ptr<const void> owner_;
   Parsed parsed_;
   std::vector<uint8_t> verified_;  // per segment: digest and scales checked
@@ -98,11 +119,13 @@ class Payload {
 void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores);
 
 // Layers [first, first + count) into their place. On a throw their bytes are zero again.
-void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first,
-                   int32_t count);
+// On a CUDA engine ordered on the stream, which is waited for at the end.
+void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload& payload, int32_t first, int32_t count,
+                   void* stream = nullptr);
 // Digests and scales of layers not verified yet. Without an engine on the caller's thread.
 void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t count);
 // Everything is checked before the first byte is written.
-void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count);
+void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count,
+                   void* stream = nullptr);
 
 }  // namespace skv

@@ -132,11 +132,19 @@ struct Engine::Pool {
 
 Engine::Engine(int32_t device) : kernels_(nullptr), threads_(default_threads()) {
   if (device < SKV_DEVICE_CPU) fail(SKV_E_RANGE, "device %d: wanted SKV_DEVICE_CPU (-1) or a CUDA ordinal", device);
-  if (device >= 0) fail(SKV_E_UNAVAILABLE, "device %d: this build has no CUDA; wanted SKV_DEVICE_CPU (-1)", device);
+  if (device >= 0) device_ = std::make_unique<Device>(device);
   kernels_ = default_kernels();
 }
 
 Engine::~Engine() = default;
+
+Engine& Engine::host() {
+  if (device_ == nullptr) return *this;
+  if (host_ == nullptr) host_ = std::make_unique<Engine>(SKV_DEVICE_CPU);
+  host_->kernels_ = kernels_;
+  if (host_->threads_ != threads_) host_->set(SKV_ENGINE_THREADS, threads_);
+  return *host_;
+}
 
 void Engine::set(int32_t key, int64_t value) {
   switch (key) {
@@ -178,7 +186,10 @@ int64_t Engine::get(int32_t key) const {
 std::string Engine::describe() const {
   char line[96];
   std::snprintf(line, sizeof line, "cpu %s %d thread%s", kernels_->name, threads_, threads_ == 1 ? "" : "s");
-  return line;
+  if (device_ == nullptr) return line;
+  char prefix[24];
+  std::snprintf(prefix, sizeof prefix, "cuda:%d ", device_->ordinal());
+  return prefix + device_->name() + ", " + line;
 }
 
 void Engine::run(size_t count, const std::function<void(size_t, Scratch&)>& work) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "device.h"
 #include "kernels/kernels.h"
 
 namespace skv {
@@ -42,6 +43,10 @@ class Engine {
 
   const kernels::Kernels& kernels() const { return *kernels_; }
   int32_t threads() const { return threads_; }
+  // The CUDA device, null on the CPU. A CUDA engine keeps the CPU's kernels and threads for what the host does.
+  Device* device() const { return device_.get(); }
+  // This engine on the CPU: itself, or one of a CUDA engine's own for what is done on copies in host memory.
+  Engine& host();
 
   // Runs work(unit, scratch) for every unit in [0, count), split over the engine's threads (the caller's is one of
   // them); returns when all are done. The first exception (lowest unit) is rethrown after the others finished.
@@ -49,6 +54,8 @@ class Engine {
 
  private:
   struct Pool;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Engine> host_;
   const kernels::Kernels* kernels_;
   int32_t threads_;
   std::unique_ptr<Pool> pool_;  // started on first use

@@ -156,6 +156,18 @@ void zero_padding(std::span<std::byte> segment, const SegmentLayout& layout) {
   std::memset(segment.data() + at, 0, layout.bytes - at);
 }
 
+std::vector<Extent> gaps_of(const SegmentLayout& layout) {
+  std::vector<Extent> gaps;
+  uint64_t at = kSegmentHeaderBytes;
+  const auto gap = [&](const Extent& extent) {
+    if (extent.offset != at) gaps.push_back({at, extent.offset - at});
+    at = extent.offset + extent.bytes;
+  };
+  each_section(layout, gap);
+  gap({layout.bytes, 0});
+  return gaps;
+}
+
 std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t index) {
   const uint64_t begin = kSegmentHeaderBytes + index * kLeafBytes;
   return segment.subspan(begin, std::min<uint64_t>(kLeafBytes, segment.size() - begin));

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -79,6 +80,8 @@ void write_segment_header(std::span<std::byte> segment, const SegmentShape& shap
 void write_map(std::span<std::byte> segment, const HalfLayout& layout, std::span<const uint8_t> tiers);
 // Zeros the bytes between sections.
 void zero_padding(std::span<std::byte> segment, const SegmentLayout& layout);
+// The same bytes as extents, for a writer that puts them elsewhere; empty ones are left out.
+std::vector<Extent> gaps_of(const SegmentLayout& layout);
 // Writes the digest once everything else is in.
 void seal_segment(std::span<std::byte> segment, std::span<const uint64_t> leaf_digests);
 
@@ -104,11 +107,16 @@ struct Parsed {
 // Checks every rule of the text but segment digests and scales. Throws with the text's statuses. Allocates in
 // proportion to the layers present, never to a claimed size.
 Parsed parse(std::span<const std::byte> bytes);
+// The same of bytes that lie elsewhere: `fetch` is called before any of the extents is looked at, and brings them into
+// `bytes`. Rows are never fetched.
+using Fetch = std::function<void(std::span<const Extent>)>;
+Parsed parse(std::span<const std::byte> bytes, const Fetch& fetch);
 
 // The same piece by piece, for a payload that is still arriving. bytes: all of the payload's memory, of which only the
 // header is read; segment: exactly one segment's bytes.
 Header parse_header(std::span<const std::byte> bytes);
-Segment parse_segment(std::span<const std::byte> segment, const Header& header, uint32_t ordinal, uint64_t offset);
+Segment parse_segment(std::span<const std::byte> segment, const Header& header, uint32_t ordinal, uint64_t offset,
+                      const Fetch& fetch = {});
 
 using Digest = uint64_t (*)(const void* bytes, size_t size);
 // Throws CHECKSUM.

@@ -28,30 +28,42 @@ void Payload::count_rows(const Segment& segment) {
   receipt_.code = segment.shape.code;
 }
 
+void Payload::adopt_parsed(Parsed parsed) {
+  parsed_ = std::move(parsed);
+  verified_.assign(parsed_.segments.size(), 0);
+  const Header& header = parsed_.header;
+  receipt_.scored = static_cast<int32_t>(header.scored);
+  receipt_.raw_bytes = header.raw_bytes;
+  receipt_.budget_bytes = header.budget_bytes;
+  receipt_.payload_bytes = header.total_bytes;
+  for (const Segment& segment : parsed_.segments) count_rows(segment);
+}
+
 std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
   std::unique_ptr<Payload> payload(new Payload);
-  payload->parsed_ = parse(bytes);
+  payload->adopt_parsed(parse(bytes));
   payload->bytes_ = bytes;
   payload->owner_ = std::move(owner);
-  payload->verified_.assign(payload->parsed_.segments.size(), 0);
-  const Header& header = payload->parsed_.header;
-  payload->receipt_.scored = static_cast<int32_t>(header.scored);
-  payload->receipt_.raw_bytes = header.raw_bytes;
-  payload->receipt_.budget_bytes = header.budget_bytes;
-  payload->receipt_.payload_bytes = header.total_bytes;
-  for (const Segment& segment : payload->parsed_.segments) payload->count_rows(segment);
   return payload;
 }
 
-std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer) {
+std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer,
+                                         const Device* device) {
   if (!plan.solved()) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
   if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
     fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
   }
   const uint64_t size = plan.payload_bytes();
   std::unique_ptr<Payload> payload(new Payload);
+  if (device != nullptr) payload->device_ = device->ordinal();
   if (buffer.data() == nullptr) {
-    std::shared_ptr<std::byte> memory = aligned_bytes(size);
+    std::shared_ptr<std::byte> memory;
+    if (device != nullptr) {
+      const Device::Use use(*device);
+      memory = device->allocate(size);
+    } else {
+      memory = aligned_bytes(size);
+    }
     payload->writable_ = memory.get();
     payload->owner_ = std::move(memory);
   } else {
@@ -59,6 +71,10 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
       fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %llu", buffer.size(), static_cast<unsigned long long>(size));
     if (reinterpret_cast<uintptr_t>(buffer.data()) % 16 != 0)
       fail(SKV_E_ARGUMENT, "buffer %p: wanted 16-byte alignment", static_cast<void*>(buffer.data()));
+    if (device != nullptr) {
+      const Device::Use use(*device);
+      device->need_reach(buffer.data(), size, "payload buffer");
+    }
     payload->writable_ = buffer.data();
   }
   payload->bytes_ = {payload->writable_, size};
@@ -70,7 +86,8 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
   header.raw_bytes = plan.raw_bytes();
   header.budget_bytes = plan.budget_bytes();
   header.scored = static_cast<uint32_t>(plan.scored);
-  write_header(std::span<std::byte, 128>(payload->writable_, 128), header);
+  // In device memory the encoder writes it.
+  if (device == nullptr) write_header(std::span<std::byte, 128>(payload->writable_, 128), header);
   uint64_t offset = 128;
   for (const LayerPlan& layer : plan.layers()) {
     Segment& segment = payload->parsed_.segments.emplace_back();
@@ -83,6 +100,7 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
   }
   payload->verified_.assign(plan.layers().size(), 0);
   payload->encoded_.assign(plan.layers().size(), 0);
+  if (device != nullptr) payload->tiers_.resize(2 * plan.layers().size());
   payload->missing_ = plan.layers().size();
   payload->receipt_.scored = plan.scored;
   payload->receipt_.raw_bytes = plan.raw_bytes();
@@ -107,8 +125,8 @@ int64_t Payload::get(int32_t layer, int32_t key) {
   if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
   }
-  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_OFFSET)
-    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..18)", key);
+  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_DEVICE)
+    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..19)", key);
   if (layer != SKV_ALL || key == SKV_PAYLOAD_TOKENS) need_shapes(layer);
   if (layer == SKV_ALL) {
     switch (key) {
@@ -125,6 +143,8 @@ int64_t Payload::get(int32_t layer, int32_t key) {
         for (const Segment& segment : parsed_.segments) most = std::max(most, segment.shape.tokens);
         return most;
       }
+      case SKV_PAYLOAD_DEVICE:
+        return device_;
       default:
         fail(SKV_E_RANGE, "payload fact %d is a segment's: wanted a layer 0..%zu", key, parsed_.segments.size() - 1);
     }
@@ -178,7 +198,22 @@ void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) {
   if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
   const size_t tokens = segment.shape.dim[half] == 0 ? 0 : segment.shape.tokens;
   if (out.size() != tokens) fail(SKV_E_RANGE, "room for %zu tiers, wanted exactly %zu", out.size(), tokens);
+  if (tokens != 0 && device_ >= 0) {
+    const std::vector<uint8_t>& kept = tiers_[static_cast<size_t>(layer) * 2 + static_cast<size_t>(half)];
+    std::copy(kept.begin(), kept.end(), out.begin());
+    return;
+  }
   if (tokens != 0) read_tiers(segment_bytes(static_cast<size_t>(layer)), segment, half, 0, out);
+}
+
+void Payload::adopt_encoded(int32_t first, int32_t count, uint64_t ns) {
+  for (int32_t l = first; l < first + count; ++l) {
+    encoded_[static_cast<size_t>(l)] = 1;
+    verified_[static_cast<size_t>(l)] = 1;
+  }
+  missing_ -= static_cast<size_t>(count);
+  receipt_.encode_ns += ns;
+  if (copy_ != nullptr) host_bytes();  // someone sends layers as they come
 }
 
 skv_receipt Payload::receipt() const {

@@ -240,7 +240,12 @@ bool all_finite(std::span<const std::byte> halves, uint64_t& at) {
   return true;
 }
 
-void check_padding(std::span<const std::byte> bytes, const Segment& segment) {
+void check_padding(std::span<const std::byte> bytes, const Segment& segment, const Fetch& fetch) {
+  if (fetch) {
+    std::vector<Extent> gaps = gaps_of(segment.layout);
+    for (Extent& gap : gaps) gap.offset += segment.offset;
+    fetch(gaps);
+  }
   uint64_t at = kSegmentHeaderBytes;
   const auto gap = [&](const Extent& extent) {
     if (!all_zero(bytes.subspan(at, extent.offset - at))) {
@@ -259,11 +264,18 @@ void check_padding(std::span<const std::byte> bytes, const Segment& segment) {
   gap({segment.layout.bytes, 0});
 }
 
+void fetch_one(const Fetch& fetch, uint64_t offset, uint64_t bytes) {
+  const Extent extent{offset, bytes};
+  if (fetch && bytes != 0) fetch({&extent, 1});
+}
+
 }  // namespace
 
-Segment parse_segment(std::span<const std::byte> left, const Header& header, uint32_t ordinal, uint64_t offset) {
+Segment parse_segment(std::span<const std::byte> left, const Header& header, uint32_t ordinal, uint64_t offset,
+                      const Fetch& fetch) {
   Segment segment;
   segment.offset = offset;
+  fetch_one(fetch, offset, std::min<uint64_t>(kSegmentHeaderBytes, left.size()));
   uint64_t bytes = 0;
   uint32_t runs[2];
   segment.shape = parse_shape(left, header, ordinal, bytes, runs, segment.digest);
@@ -275,6 +287,7 @@ Segment parse_segment(std::span<const std::byte> left, const Header& header, uin
     fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its vectors and maps alone need %llu", ordinal,
          static_cast<ull>(bytes), static_cast<ull>(head.bytes));
   }
+  fetch_one(fetch, offset + kSegmentHeaderBytes, head.bytes - kSegmentHeaderBytes);
   for (int half = 0; half < 2; ++half) {
     if (segment.shape.dim[half] == 0) continue;
     const HalfLayout& h = head.half[half];
@@ -295,18 +308,21 @@ Segment parse_segment(std::span<const std::byte> left, const Header& header, uin
     fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its maps imply %llu", ordinal, static_cast<ull>(bytes),
          static_cast<ull>(segment.layout.bytes));
   }
-  check_padding(whole, segment);
+  check_padding(whole, segment, fetch);
   return segment;
 }
 
-Parsed parse(std::span<const std::byte> bytes) {
+Parsed parse(std::span<const std::byte> bytes) { return parse(bytes, {}); }
+
+Parsed parse(std::span<const std::byte> bytes, const Fetch& fetch) {
   Parsed parsed;
+  fetch_one(fetch, 0, std::min<uint64_t>(kHeaderBytes, bytes.size()));
   parsed.header = parse_header(bytes);
   uint64_t offset = kHeaderBytes;
   uint64_t raw = 0;
   for (uint32_t l = 0; l < parsed.header.layer_count; ++l) {
     const Segment& segment =
-        parsed.segments.emplace_back(parse_segment(bytes.subspan(offset), parsed.header, l, offset));
+        parsed.segments.emplace_back(parse_segment(bytes.subspan(offset), parsed.header, l, offset, fetch));
     offset += segment.layout.bytes;
     // At most 2^52 a segment, so the sum is caught before it can wrap.
     raw += 2ULL * segment.shape.tokens * segment.shape.heads * (uint64_t{segment.shape.dim[0]} + segment.shape.dim[1]);

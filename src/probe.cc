@@ -8,6 +8,7 @@
 
 #include "codec.h"
 #include "error.h"
+#include "host_view.h"
 #include "kernels/tiers.h"
 #include "rows.h"
 
@@ -148,14 +149,15 @@ LogitProbe probe_logits(Engine& engine, const Cache& cache, const Plan& plan, co
   const auto chunk = static_cast<uint32_t>(plan.options.chunk);
   for (size_t l = 0; l < layers; ++l) {
     const auto index = static_cast<int32_t>(l);
-    const QueryView* queries = scores.queries(index);
-    if (queries == nullptr) continue;
+    if (scores.queries(index) == nullptr) continue;
     ++asked;
     const CacheLayer& view = cache.layer(index);
+    const HostView seen(engine.device(), cache, index, scores.queries(index), 1);  // a chunk of keys: the host's work
+    const QueryView* queries = seen.queries();
     Sample sample;
-    engine.run(1, [&](size_t, Scratch& scratch) { sample = sample_of(cache, index, *queries, chunk, scratch); });
+    engine.run(1, [&](size_t, Scratch& scratch) { sample = sample_of(seen.cache(), index, *queries, chunk, scratch); });
     const Cache keys = view_of(view, sample, sample.keys.data());
-    std::vector<float> error = quantized(engine, keys, plan, view, sample);
+    std::vector<float> error = quantized(engine.host(), keys, plan, view, sample);
     for (size_t i = 0; i < error.size(); ++i) error[i] -= sample.keys[i];
     const Cache errors = view_of(view, sample, error.data());
     probe.layers[l].resize(static_cast<size_t>(view.kv_heads));

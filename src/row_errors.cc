@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "row_errors.h"
 
+#include <algorithm>
+
+#include "codec_cuda.h"
 #include "error.h"
 #include "kernels/tiers.h"
 #include "rows.h"
@@ -9,6 +12,30 @@ namespace skv {
 namespace {
 
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
+
+// Squared errors of a chunk from its row maxima [tokens][heads] and, if any, its balances [heads*dim].
+void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, uint32_t index, const float* absmax,
+                const float* balance, HalfErrors& errors) {
+  const ChunkRange range = chunk_range(static_cast<uint64_t>(view.tokens), transforms.chunk, index);
+  const auto channels = static_cast<size_t>(view.kv_heads) * static_cast<size_t>(view.dim[half]);
+  const auto heads = static_cast<size_t>(view.kv_heads);
+  const int32_t hadamard = tiers::hadamard_of(transforms.flags);
+  const float n = hadamard == 0 ? 1.0F : static_cast<float>(hadamard);
+  const float unit = 1.0F / (127.0F * 127.0F * 12.0F * n);
+  for (size_t i = 0; i < range.tokens * heads; ++i) {
+    errors.rows[static_cast<size_t>(range.first) * heads + i] = absmax[i] * absmax[i] * unit;
+  }
+  for (size_t h = 0; h < heads; ++h) {
+    float sum = 0;
+    const auto dim = static_cast<size_t>(view.dim[half]);
+    for (size_t c = 0; c < dim && balance != nullptr; ++c) {
+      const float b = balance[h * dim + c];
+      errors.balance2[index * channels + h * dim + c] = b * b;
+      sum += b * b;
+    }
+    errors.mean2[index * heads + h] = balance == nullptr ? 1.0F : sum / static_cast<float>(dim);
+  }
+}
 
 // Statistics as the encoder would take them if only the sinks were RAW, then the absmax of every transformed row.
 void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
@@ -52,20 +79,25 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
     fail(SKV_E_NON_FINITE, "layer %d %s token %u head %d: Inf or NaN", layer, half_name(half),
          range.first + static_cast<uint32_t>(verdict.token), verdict.head);
   }
-  const float n = transform.hadamard == 0 ? 1.0F : static_cast<float>(transform.hadamard);
-  const float unit = 1.0F / (127.0F * 127.0F * 12.0F * n);
-  for (size_t i = 0; i < range.tokens * heads; ++i) {
-    errors.rows[static_cast<size_t>(range.first) * heads + i] = absmax[i] * absmax[i] * unit;
+  note_chunk(view, half, transforms, index, absmax, transform.recip == nullptr ? nullptr : balance, errors);
+}
+
+// A half whose rows are in device memory.
+void measure_half(Device& device, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
+                  int32_t sinks, HalfErrors& errors) {
+  const CacheLayer& view = cache.layer(layer);
+  const auto tokens = static_cast<uint64_t>(view.tokens);
+  const HalfMeasure got = measure_on_device(device, cache, layer, half, transforms.flags, transforms.chunk, sinks);
+  if (got.failed_chunk >= 0) {
+    const ChunkRange range = chunk_range(tokens, transforms.chunk, static_cast<uint32_t>(got.failed_chunk));
+    fail(SKV_E_NON_FINITE, "layer %d %s, tokens %u..%u: Inf or NaN, or a mean too large for 16 bits", layer,
+         half_name(half), range.first, range.first + range.tokens - 1);
   }
-  for (size_t h = 0; h < heads; ++h) {
-    float sum = 0;
-    const auto dim = static_cast<size_t>(view.dim[half]);
-    for (size_t c = 0; c < dim && transform.recip != nullptr; ++c) {
-      const float b = balance[h * dim + c];
-      errors.balance2[index * channels + h * dim + c] = b * b;
-      sum += b * b;
-    }
-    errors.mean2[index * heads + h] = transform.recip == nullptr ? 1.0F : sum / static_cast<float>(dim);
+  const auto heads = static_cast<size_t>(view.kv_heads);
+  const size_t channels = heads * static_cast<size_t>(view.dim[half]);
+  for (uint32_t c = 0; c < chunks_of(tokens, transforms.chunk); ++c) {
+    note_chunk(view, half, transforms, c, got.absmax.data() + static_cast<size_t>(c) * transforms.chunk * heads,
+               got.balance.empty() ? nullptr : got.balance.data() + c * channels, errors);
   }
 }
 
@@ -86,6 +118,12 @@ void measure_layer(Engine& engine, const Cache& cache, int32_t layer, const Tran
   const uint32_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), transforms[0].chunk);
   const int halves = view.has(SKV_V) ? 2 : 1;
   for (int half = 0; half < halves; ++half) size_errors(view, half, transforms[half], errors[half]);
+  if (Device* device = engine.device(); device != nullptr) {
+    for (int half = 0; half < halves; ++half) {
+      measure_half(*device, cache, layer, half, transforms[half], sinks, errors[half]);
+    }
+    return;
+  }
   engine.run(static_cast<size_t>(chunks) * static_cast<size_t>(halves), [&](size_t unit, Scratch& scratch) {
     const int half = static_cast<int>(unit / chunks);
     measure_chunk(engine, cache, layer, half, transforms[half], sinks, static_cast<uint32_t>(unit % chunks),

@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "attention.h"
+#include "codec_cuda.h"
 #include "error.h"
+#include "host_view.h"
 #include "kernels/tiers.h"
 #include "row_errors.h"
 #include "rows.h"
@@ -170,26 +172,36 @@ std::span<const float> Scores::weights(int32_t layer, int half) const {
 
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache) {
   std::vector<std::vector<float>> out(static_cast<size_t>(cache.layer_count()));
-  engine.run(out.size(), [&](size_t l, Scratch& scratch) {
-    const CacheLayer& view = cache.layer(static_cast<int32_t>(l));
+  const auto measure = [&](const Cache& from, size_t l, Scratch& scratch) {
+    const CacheLayer& view = from.layer(static_cast<int32_t>(l));
     out[l].assign(static_cast<size_t>(view.tokens), 0.0F);
     const uint32_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), tiers::kMaxChunk);
     for (uint32_t c = 0; c < chunks; ++c) {
       const ChunkRange range = chunk_range(static_cast<uint64_t>(view.tokens), tiers::kMaxChunk, c);
-      const kernels::Rows rows = rows_of(cache, static_cast<int32_t>(l), SKV_K, range, scratch);
+      const kernels::Rows rows = rows_of(from, static_cast<int32_t>(l), SKV_K, range, scratch);
       for (int32_t head = 0; head < view.kv_heads; ++head) {
         float squares[tiers::kMaxChunk];
         row_norms(rows, head, squares);
         for (uint32_t t = 0; t < range.tokens; ++t) out[l][range.first + t] += std::sqrt(squares[t]);
       }
     }
-  });
+  };
+  if (engine.device() == nullptr) {
+    engine.run(out.size(), [&](size_t l, Scratch& scratch) { measure(cache, l, scratch); });
+    return out;
+  }
+  need_reach(*engine.device(), cache, 0, cache.layer_count());
+  for (size_t l = 0; l < out.size(); ++l) {
+    const HostView host(engine.device(), cache, static_cast<int32_t>(l), nullptr, 1);
+    engine.run(1, [&](size_t, Scratch& scratch) { measure(host.cache(), l, scratch); });
+  }
   return out;
 }
 
 void score(Engine& engine, const Cache& cache, Scores& scores) {
   const uint64_t start = now_ns();
   cache.check();
+  if (engine.device() != nullptr) need_reach(*engine.device(), cache, 0, cache.layer_count());
   const auto layers = static_cast<size_t>(cache.layer_count());
   if (scores.layers_.size() > layers) {
     fail(SKV_E_GEOMETRY, "scores were given for layer %zu: the cache has %zu layers", scores.layers_.size() - 1,
@@ -209,7 +221,8 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
     for (int half = 0; half < halves; ++half) layer.errors[half] = row_errors(view, transforms[half], errors[half]);
     if (layer.queries) {
       check_queries(*layer.queries, view, index);
-      weigh_by_queries(engine, cache, index, *layer.queries, transforms, errors, layer.errors, layer.by_queries,
+      const HostView host(engine.device(), cache, index, &*layer.queries);  // attention is the host's
+      weigh_by_queries(engine, host.cache(), index, *host.queries(), transforms, errors, layer.errors, layer.by_queries,
                        layer.mass);
     } else {
       layer.mass.clear();

@@ -9,6 +9,7 @@ const char* error_name(int) { return "cudaErrorNotSupported"; }
 const char* error_text(int) { return "this build has no CUDA"; }
 int device_count(int32_t*) { return kNoDevice; }
 int properties(int32_t, Properties*) { return kNoDevice; }
+int loadable() { return kNoDevice; }
 int current_device(int32_t*) { return kNoDevice; }
 int use_device(int32_t) { return kNoDevice; }
 int allocate(void**, size_t) { return kNoDevice; }
@@ -17,6 +18,8 @@ int allocate_pinned(void**, size_t) { return kNoDevice; }
 int release_pinned(void*) { return kNoDevice; }
 int place_of(const void*, Place*) { return kNoDevice; }
 int copy(void*, const void*, size_t, void*) { return kNoDevice; }
+int open_stream(void**) { return kNoDevice; }
+int close_stream(void*) { return kNoDevice; }
 int clear(void*, size_t, void*) { return kNoDevice; }
 int synchronize(void*) { return kNoDevice; }
 int place(const Patch*, uint32_t, void*) { return kNoDevice; }

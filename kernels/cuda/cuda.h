@@ -37,6 +37,7 @@ const char* error_name(int code);
 const char* error_text(int code);
 int device_count(int32_t* count);
 int properties(int32_t device, Properties* out);
+int loadable();  // whether the current device runs the kernels this build holds
 int current_device(int32_t* device);
 int use_device(int32_t device);
 int allocate(void** memory, size_t bytes);
@@ -45,6 +46,8 @@ int allocate_pinned(void** memory, size_t bytes);
 int release_pinned(void* memory);
 int place_of(const void* address, Place* out);
 int copy(void* to, const void* from, size_t bytes, void* stream);  // any direction
+int open_stream(void** stream);                                    // one that does not wait for the default stream
+int close_stream(void* stream);
 int clear(void* memory, size_t bytes, void* stream);
 int synchronize(void* stream);
 

@@ -59,6 +59,10 @@ int place_of(const void* address, Place* out) {
 int copy(void* to, const void* from, size_t bytes, void* stream) {
   return take(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(stream)));
 }
+int open_stream(void** stream) {
+  return take(cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
+}
+int close_stream(void* stream) { return take(cudaStreamDestroy(static_cast<cudaStream_t>(stream))); }
 int clear(void* memory, size_t bytes, void* stream) {
   return take(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)));
 }

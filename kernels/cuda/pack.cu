@@ -174,6 +174,13 @@ int pack(const Batch& batch, Faults* faults, void* stream) {
   });
 }
 
+int loadable() {
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, place_kernel);
+  if (status != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return static_cast<int>(status);
+}
+
 int place(const Patch* patches, uint32_t count, void* stream) {
   if (count == 0) return kSuccess;
   constexpr uint32_t kPlaceThreads = 64;

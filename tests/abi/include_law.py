@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "policy": {"plan", "policy", "kernels/tiers"},
     "profile": {"error", "profile", "kernels/kernels"},
     "allocate": {"plan", "allocate", "kernels/tiers"},
-    "engine": {"error", "engine", "kernels/kernels"},
+    "engine": {"error", "engine", "device", "kernels/kernels"},
+    "device": {"error", "kernels/cuda/cuda"},
     "llama": {"error", "cache", "payload", "llama"},
     "transport/frame": {"error", "transport/frame"},
 }

@@ -51,6 +51,8 @@ class Tensors {
     if (filled) fill();
   }
   Cache& cache() { return cache_; }
+  // Planes by layer * 2 + half, empty where there is none.
+  std::vector<std::vector<std::byte>>& memory() { return memory_; }
 
   float at(int32_t layer, int half, int32_t token, int32_t head, int32_t channel) const {
     return tiers::load_element(address(layer, half, token, head, channel), geometry_.dtype);
