@@ -291,20 +291,6 @@ def test_dlpack_keeps_its_producer_alive() -> None:
     assert freed.is_set()
 
 
-def test_gpu_memory_is_refused_clearly() -> None:
-    class OnGpu:
-        __cuda_array_interface__ = {"shape": (1,), "typestr": "<f2", "data": (1, False), "version": 3}
-
-    class OnGpuByDlpack(OnlyDlpack):
-        def __dlpack_device__(self) -> tuple[int, int]:
-            return (2, 0)
-
-    for obj in (OnGpu(), OnGpuByDlpack(np.zeros(1))):
-        with pytest.raises(skv.ResourceError, match="host memory only") as caught:
-            describe(obj)
-        assert caught.value.status is skv.Status.E_UNAVAILABLE
-
-
 @pytest.mark.parametrize(
     ("obj", "dtype", "readonly"),
     [

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory of other libraries, without importing any of them.
 
-`describe` takes what numpy, torch, JAX, ml_dtypes, mmap, bytes and the like already offer (``__array_interface__``,
-DLPack, the buffer protocol) and says where it lies: address, shape, strides, element type. Nothing is ever copied.
+`describe` takes what numpy, torch, CuPy, JAX, ml_dtypes, mmap, bytes and the like already offer
+(``__array_interface__``, DLPack, ``__cuda_array_interface__``, the buffer protocol) and says where it lies: device,
+address, shape, strides, element type. Nothing is ever copied.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from ctypes import (
     POINTER,
@@ -25,7 +27,7 @@ from ctypes import (
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from spectrumkv.constants import DType, Status
+from spectrumkv.constants import DEVICE_CPU, DType, Status
 from spectrumkv.errors import ArgumentError, ResourceError
 
 _KV_DTYPES: Final = {"float16": DType.F16, "bfloat16": DType.BF16, "float32": DType.F32}
@@ -66,6 +68,8 @@ class Buffer:
         itemsize: bytes of an element.
         readonly: whether writing is forbidden.
         owner: keeps the memory alive; hold on to it (or to this object) as long as the address is used.
+        device: CUDA ordinal of the memory, `DEVICE_CPU` for the host's.
+        library: the package the object came from ("torch", "cupy"…), whose current stream orders work on it.
     """
 
     pointer: int
@@ -76,6 +80,21 @@ class Buffer:
     itemsize: int
     readonly: bool
     owner: object = field(repr=False, compare=False)
+    device: int = DEVICE_CPU
+    library: str = field(default="", compare=False)
+
+    @property
+    def stream(self) -> int:
+        """The stream on which the owner's library works now: a ``cudaStream_t`` as a number, 0 for the default one."""
+        module: Any = sys.modules.get(self.library)
+        if self.device < 0 or module is None:
+            return 0
+        if self.library == "torch":
+            return int(module.cuda.current_stream(self.device).cuda_stream)
+        if self.library == "cupy":
+            with module.cuda.Device(self.device):
+                return int(module.cuda.get_current_stream().ptr)
+        return 0
 
     @property
     def contiguous(self) -> bool:
@@ -97,6 +116,8 @@ class Buffer:
 
     def memory(self) -> memoryview:
         """The bytes from `pointer` on, read-only if they are. The view keeps the owner alive."""
+        if self.device >= 0:
+            raise ArgumentError(Status.E_ARGUMENT, f"memory of CUDA device {self.device}: the host cannot read it")
         block = (c_uint8 * self.nbytes).from_address(self.pointer)
         block._owner = self.owner  # type: ignore[attr-defined]
         view = memoryview(block).cast("B")
@@ -112,20 +133,26 @@ class Buffer:
         return replace(self, dtype={v: k for k, v in _KV_DTYPES.items()}[dtype])
 
 
-def describe(obj: object, *, writable: bool = False) -> Buffer:
+def describe(obj: object, *, writable: bool = False, on_device: bool = False) -> Buffer:
     """Where an object's memory lies.
 
     Args:
-        obj: a `Buffer`; or an object with ``__array_interface__`` (numpy), ``__dlpack__`` on the CPU (torch, JAX…), or
-            the buffer protocol (bytes, bytearray, memoryview, mmap, array, ctypes).
+        obj: a `Buffer`; or an object with ``__array_interface__`` (numpy), ``__dlpack__`` (torch, CuPy, JAX…),
+            ``__cuda_array_interface__`` (numba…), or the buffer protocol (bytes, bytearray, memoryview, mmap, ctypes).
         writable: refuse read-only memory.
+        on_device: CUDA memory is welcome too.
 
     Raises:
-        ResourceError: the memory is on a GPU, which this version does not serve.
+        ResourceError: the memory is on a GPU, and this use needs the host's, or it is no CUDA device.
         ArgumentError: no such interface, a byte order or element type without a name, negative strides, or read-only
             memory where ``writable`` is asked for.
     """
     buffer = _find(obj)
+    if buffer.device >= 0 and not on_device:
+        raise ResourceError(
+            Status.E_UNAVAILABLE,
+            f"{type(obj).__name__} is in the memory of CUDA device {buffer.device}: wanted host memory",
+        )
     if writable and buffer.readonly:
         raise ArgumentError(Status.E_ARGUMENT, f"{type(obj).__name__} is read-only: wanted memory that can be written")
     if any(stride < 0 for stride in buffer.strides):
@@ -136,17 +163,30 @@ def describe(obj: object, *, writable: bool = False) -> Buffer:
 def _find(obj: object) -> Buffer:
     if isinstance(obj, Buffer):
         return obj
-    if getattr(obj, "__cuda_array_interface__", None) is not None:
-        raise ResourceError(
-            Status.E_UNAVAILABLE,
-            f"{type(obj).__name__} is in CUDA memory: this version reads host memory only (copy it to the CPU)",
-        )
     interface = getattr(obj, "__array_interface__", None)
     if interface is not None:
         return _from_array_interface(obj, interface)
     if hasattr(obj, "__dlpack__"):
         return _from_dlpack(obj)
+    interface = getattr(obj, "__cuda_array_interface__", None)
+    if interface is not None:
+        found = _from_array_interface(obj, interface)
+        return replace(found, device=_ordinal_of(obj), library=_library_of(obj))
     return _from_buffer_protocol(obj)
+
+
+def _library_of(obj: object) -> str:
+    return type(obj).__module__.partition(".")[0]
+
+
+def _ordinal_of(obj: Any) -> int:
+    """Of an object whose interface does not say: what torch, CuPy and numba call it, else the first."""
+    device = getattr(obj, "device", None)
+    for name in ("index", "id"):
+        ordinal = getattr(device, name, None)
+        if isinstance(ordinal, int):
+            return ordinal
+    return 0
 
 
 def _make(
@@ -239,6 +279,8 @@ class DLManagedTensorVersioned(Structure):
 
 
 _DL_HOST: Final = {1: "cpu", 3: "pinned host"}
+_DL_CUDA: Final = {2: "cuda", 13: "managed"}
+_DL_NO_ORDER: Final = -1  # stream=-1: the producer adds no ordering; calls run on its current stream anyway
 _DL_CODES: Final = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
 _DL_READ_ONLY: Final = 1
 
@@ -249,17 +291,18 @@ _capsule_pointer.restype, _capsule_pointer.argtypes = c_void_p, (ctypes.py_objec
 
 
 def _from_dlpack(obj: Any) -> Buffer:
-    kind, _ = obj.__dlpack_device__()
-    if int(kind) not in _DL_HOST:
+    kind, ordinal = (int(part) for part in obj.__dlpack_device__())
+    if kind not in _DL_HOST and kind not in _DL_CUDA:
         raise ResourceError(
             Status.E_UNAVAILABLE,
-            f"{type(obj).__name__} is on DLPack device {int(kind)}: this version reads host memory only",
+            f"{type(obj).__name__} is on DLPack device {kind}: wanted host or CUDA memory",
         )
+    order: dict[str, Any] = {"stream": _DL_NO_ORDER} if kind in _DL_CUDA else {}
     try:
         try:
-            capsule = obj.__dlpack__(max_version=(1, 0))
+            capsule = obj.__dlpack__(max_version=(1, 0), **order)
         except TypeError:
-            capsule = obj.__dlpack__()
+            capsule = obj.__dlpack__(**order)
     except (BufferError, RuntimeError) as error:
         raise ArgumentError(Status.E_ARGUMENT, f"{type(obj).__name__} cannot be exported by DLPack: {error}") from error
     # The capsule is never renamed, so it stays the owner: its destructor calls the producer's deleter.
@@ -280,7 +323,8 @@ def _from_dlpack(obj: Any) -> Buffer:
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     strides = tuple(tensor.strides[i] * itemsize for i in range(tensor.ndim)) if tensor.strides else None
     name = f"{_DL_CODES.get(tensor.code, f'code{tensor.code}_')}{tensor.bits}"
-    return _make((tensor.data or 0) + tensor.byte_offset, shape, strides, name, itemsize, readonly, (capsule, obj))
+    found = _make((tensor.data or 0) + tensor.byte_offset, shape, strides, name, itemsize, readonly, (capsule, obj))
+    return replace(found, device=ordinal, library=_library_of(obj)) if kind in _DL_CUDA else found
 
 
 # ----------------------------------------------------------------------------------------------- buffer protocol
@@ -346,9 +390,9 @@ def _from_buffer_protocol(obj: object) -> Buffer:
     return _make(view.buf or 0, shape, strides, name, int(view.itemsize), bool(view.readonly), export)
 
 
-def describe_bytes(obj: object, *, writable: bool = False) -> Buffer:
+def describe_bytes(obj: object, *, writable: bool = False, on_device: bool = False) -> Buffer:
     """`describe` for memory that is just bytes: one contiguous run, whatever the element type."""
-    buffer = describe(obj, writable=writable)
+    buffer = describe(obj, writable=writable, on_device=on_device)
     if not buffer.contiguous:
         raise ArgumentError(
             Status.E_STRIDE, f"{type(obj).__name__} with strides {buffer.strides}: wanted contiguous bytes"

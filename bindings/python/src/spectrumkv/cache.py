@@ -10,7 +10,7 @@ from typing import Any
 from spectrumkv._abi import CACHE, library
 from spectrumkv._handle import Handle
 from spectrumkv.buffers import Buffer, describe, describe_bytes, id_bytes, to_dtype
-from spectrumkv.constants import ALL, FINGERPRINT_BYTES, REQUEST_ID_BYTES, CacheKey, DType, Half, Status
+from spectrumkv.constants import ALL, DEVICE_CPU, FINGERPRINT_BYTES, REQUEST_ID_BYTES, CacheKey, DType, Half, Status
 from spectrumkv.errors import ArgumentError
 from spectrumkv.payload import Payload
 
@@ -75,7 +75,7 @@ class Cache(Handle):
         Element (token t, head h, channel c) lies at ``memory + block * stride_block + (t % block_tokens) * stride_token +
         h * stride_head + c * stride_elem``. Read-only memory makes the view one that cannot be decoded into.
         """
-        buffer = describe(memory)
+        buffer = describe(memory, on_device=True)
         with self._use() as cache:
             library().call(
                 "skv_cache_set_plane",
@@ -135,6 +135,19 @@ class Cache(Handle):
         return out.value
 
     @property
+    def device(self) -> int:
+        """Where its memory is: a CUDA ordinal, `DEVICE_CPU` for the host. Raises `ArgumentError` when it is in several."""
+        devices = {plane.device for plane in self._planes.values()}
+        if len(devices) > 1:
+            raise ArgumentError(Status.E_ARGUMENT, f"planes on devices {sorted(devices)} (-1: host): wanted one")
+        return next(iter(devices), DEVICE_CPU)
+
+    @property
+    def stream(self) -> int:
+        """The stream on which the library that owns its memory works now, 0 for the default one."""
+        return next((plane.stream for plane in self._planes.values()), 0)
+
+    @property
     def writable(self) -> bool:
         """Whether all its memory may be written, so that it can be decoded into."""
         return self._writable and not any(plane.readonly for plane in self._planes.values())
@@ -181,7 +194,7 @@ class Cache(Handle):
 
         Raises:
             ArgumentError: a shape or dtype that does not fit.
-            ResourceError: GPU memory.
+            ResourceError: memory of a device that is neither the host nor CUDA.
         """
         if blocks is not None and tokens is None:
             raise ArgumentError(Status.E_ARGUMENT, "blocks without tokens: wanted the number of tokens in the blocks")
@@ -331,7 +344,7 @@ class _Axes:
                 Status.E_ARGUMENT,
                 f"layout {layout!r}: wanted each of {''.join(sorted(wanted))} once, and of bthd at most once",
             )
-        buffer = describe(array)
+        buffer = describe(array, on_device=True)
         if dtype is not None:
             buffer = buffer.as_dtype(to_dtype(dtype))
         if len(buffer.shape) != len(layout):

@@ -235,6 +235,7 @@ class PayloadKey(IntEnum):
     GROUP = 16
     FIRST_HEAD = 17
     OFFSET = 18
+    DEVICE = 19
 
 
 class EndpointKey(IntEnum):

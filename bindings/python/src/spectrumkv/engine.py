@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ctypes import byref, c_int64, c_void_p, create_string_buffer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spectrumkv._abi import ENGINE, PAYLOAD, library
 from spectrumkv._handle import Handle
@@ -12,6 +12,7 @@ from spectrumkv.buffers import describe_bytes
 from spectrumkv.constants import DEVICE_CPU, EngineKey, Status, Target
 from spectrumkv.errors import ArgumentError
 from spectrumkv.payload import Payload
+from spectrumkv.plan import need_device
 
 if TYPE_CHECKING:
     from spectrumkv.cache import Cache
@@ -22,7 +23,8 @@ class Engine(Handle):
     """A device with its threads and scratch. Its kernels are chosen once.
 
     Args:
-        device: `DEVICE_CPU` (the default); CUDA ordinals are refused by builds without CUDA.
+        device: `DEVICE_CPU` (the default), or a CUDA ordinal: the engine then works on tensors of that device, on the
+            stream that is current in the library that owns them (torch, CuPy), and its payloads stay there.
         threads: worker threads including the caller's, 1 … 256; 0: one a core, at most 8.
         target: pin the instruction set; `Target.AUTO` takes the best of this CPU (or ``SPECTRUMKV_TARGET``).
 
@@ -37,6 +39,7 @@ class Engine(Handle):
         handle = ENGINE()
         lib.call("skv_engine_create", device, byref(handle))
         super().__init__(handle, lib.dll.skv_engine_destroy)
+        self.device: Final = device
         if threads:
             self.set(EngineKey.THREADS, threads)
         if target:
@@ -74,18 +77,22 @@ class Engine(Handle):
     def score(self, cache: Cache, scores: Scores) -> Scores:
         """Computes every weight that the caller did not give, from the queries set, else from keys and values.
 
-        Returns ``scores``. Raises `ArgumentError` (view, queries that do not fit), `NonFiniteError`.
+        Returns ``scores``. Raises `ArgumentError` (view, queries that do not fit), `NonFiniteError`. A CUDA engine reads
+        on the legacy default stream: other streams' writes must have ended.
         """
+        need_device(self.device, cache)
         with self._use() as engine, cache._use() as view, scores._use() as target:
             library().call("skv_score", engine, view, target)
         return scores
 
-    def encode(self, cache: Cache, plan: Plan, *, out: object | None = None) -> Payload:
+    def encode(self, cache: Cache, plan: Plan, *, out: object | None = None, stream: int | None = None) -> Payload:
         """Encodes the whole cache by a solved plan.
 
         Args:
-            out: writable, 16-byte aligned memory of at least ``plan.nbytes`` bytes to encode into. The payload keeps it
-                alive. By default the payload owns its bytes.
+            out: writable, 16-byte aligned memory of at least ``plan.nbytes`` bytes to encode into, on the engine's device.
+                The payload keeps it alive. By default the payload owns its bytes.
+            stream: a ``cudaStream_t`` as a number; by default the one current in the library that owns the cache's
+                memory. The call is ordered on it and returns when the payload is complete.
 
         Raises:
             StateError: the plan is not solved.
@@ -93,24 +100,39 @@ class Engine(Handle):
             NonFiniteError: Inf, NaN or too large values in a row that would be quantized.
             ResourceError: ``out`` is too small, or no memory.
         """
+        on = self._stream(cache, stream)
         handle = PAYLOAD()
         with self._use() as engine, cache._use() as view, plan._use() as solved:
             if out is None:
-                library().call("skv_encode", engine, view, solved, None, byref(handle))
+                library().call("skv_encode", engine, view, solved, on, byref(handle))
                 return Payload(handle, None)
-            memory = describe_bytes(out, writable=True)
+            memory = describe_bytes(out, writable=True, on_device=self.device >= 0)
             library().call(
-                "skv_encode_into", engine, view, solved, None, c_void_p(memory.pointer), memory.nbytes, byref(handle)
+                "skv_encode_into", engine, view, solved, on, c_void_p(memory.pointer), memory.nbytes, byref(handle)
             )
             return Payload(handle, memory)
 
-    def encode_layer(self, cache: Cache, plan: Plan, layer: int, payload: Payload) -> None:
+    def encode_layer(
+        self, cache: Cache, plan: Plan, layer: int, payload: Payload, *, stream: int | None = None
+    ) -> None:
         """Encodes one layer into its place in a payload of `Payload.create`, while other layers are still computed."""
+        on = self._stream(cache, stream)
         with self._use() as engine, cache._use() as view, plan._use() as solved, payload._use() as target:
-            library().call("skv_encode_layer", engine, view, solved, layer, None, target)
+            library().call("skv_encode_layer", engine, view, solved, layer, on, target)
 
-    def decode(self, payload: Payload, cache: Cache) -> None:
+    def open(self, data: object) -> Payload:
+        """Opens contiguous bytes on the engine's device (CUDA memory for a CUDA engine) as a payload, as `Payload.open`
+        does with the host's. They must be complete; they are not copied, but kept alive.
+        """
+        memory = describe_bytes(data, on_device=self.device >= 0)
+        handle = PAYLOAD()
+        with self._use() as engine:
+            library().call("skv_payload_open_on", engine, c_void_p(memory.pointer), memory.nbytes, byref(handle))
+        return Payload(handle, memory)
+
+    def decode(self, payload: Payload, cache: Cache, *, stream: int | None = None) -> None:
         """Decodes every layer into the cache, whose layout, block size, dtype and head range may differ.
+        ``stream`` is as for `encode`.
 
         Digests, identity, geometry and view are checked before the first byte is written; on any error the
         destination is untouched.
@@ -122,14 +144,22 @@ class Engine(Handle):
             BudgetError: the payload drops tokens and the cache cannot mask them.
         """
         self._need_writable(cache)
+        on = self._stream(cache, stream)
         with self._use() as engine, payload._use() as source, cache._use() as view:
-            library().call("skv_decode", engine, source, view, None)
+            library().call("skv_decode", engine, source, view, on)
 
-    def decode_layer(self, payload: Payload, cache: Cache, layer: int) -> None:
+    def decode_layer(self, payload: Payload, cache: Cache, layer: int, *, stream: int | None = None) -> None:
         """`decode` for one layer."""
         self._need_writable(cache)
+        on = self._stream(cache, stream)
         with self._use() as engine, payload._use() as source, cache._use() as view:
-            library().call("skv_decode_layer", engine, source, view, layer, None)
+            library().call("skv_decode_layer", engine, source, view, layer, on)
+
+    def _stream(self, cache: Cache, stream: int | None) -> c_void_p:
+        need_device(self.device, cache)
+        if self.device < 0:
+            return c_void_p(stream)
+        return c_void_p(cache.stream if stream is None else stream)
 
     @staticmethod
     def _need_writable(cache: Cache) -> None:

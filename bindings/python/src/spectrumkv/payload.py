@@ -150,7 +150,7 @@ class Payload(Handle):
 
         ``out`` is writable, 16-byte aligned memory of at least ``plan.nbytes`` bytes; by default the payload owns it.
         """
-        memory: Buffer | None = None if out is None else describe_bytes(out, writable=True)
+        memory: Buffer | None = None if out is None else describe_bytes(out, writable=True, on_device=plan._device >= 0)
         handle = PAYLOAD()
         with cache._use() as view, plan._use() as solved:
             pointer, size = (None, 0) if memory is None else (c_void_p(memory.pointer), memory.nbytes)
@@ -163,8 +163,29 @@ class Payload(Handle):
             library().call("skv_payload_verify", payload)
 
     @property
+    def device(self) -> int:
+        """Where the bytes are: a CUDA ordinal, `DEVICE_CPU` for the host."""
+        return self.get(PayloadKey.DEVICE)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The bytes of a payload in device memory, for ``torch.as_tensor(payload, device="cuda")``, CuPy and numba."""
+        if self.device < 0:
+            raise AttributeError("the payload is in host memory")
+        pointer, size = c_void_p(), c_size_t()
+        with self._use() as payload:
+            library().call("skv_payload_data", payload, byref(pointer), byref(size))
+        return {"shape": (size.value,), "typestr": "|u1", "data": (pointer.value, False), "version": 3, "stream": None}
+
+    @property
     def data(self) -> memoryview:
-        """The bytes, read-only, without a copy. The view stays valid even after `close`."""
+        """The bytes, read-only: the payload's own, valid even after `close`; from device memory a copy."""
+        if self.device >= 0:
+            copy = bytearray(self.nbytes)
+            with self._use() as payload:
+                room = (c_uint8 * len(copy)).from_buffer(copy)
+                library().call("skv_payload_copy", payload, room, len(copy))
+            return memoryview(copy).toreadonly()
         pointer, size = c_void_p(), c_size_t()
         handle = self._owned.acquire()
         try:

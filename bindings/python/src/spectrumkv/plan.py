@@ -72,7 +72,7 @@ class Scores(Handle):
         """
         if sorted(layout) != ["d", "h", "q"]:
             raise ArgumentError(Status.E_ARGUMENT, f"layout {layout!r}: wanted an order of the letters q, h and d")
-        memory = describe(queries)
+        memory = describe(queries, on_device=True)
         if dtype is not None:
             memory = memory.as_dtype(to_dtype(dtype))
         if len(memory.shape) != 3:
@@ -150,6 +150,7 @@ class Plan(Handle):
         handle = PLAN()
         with engine._use() as device:
             lib.call("skv_plan_create", device, byref(handle))
+        self._device = engine.device
         super().__init__(handle, lib.dll.skv_plan_destroy)
         if strategy is not None:
             self.set_strategy(strategy)
@@ -221,7 +222,10 @@ class Plan(Handle):
             StateError: no budget set.
             ArgumentError: the view; a transform that does not divide the dim.
             IdentityError: scores of another shape.
+
+        For a CUDA engine's plan the rows are read on the legacy default stream: other streams' writes must have ended.
         """
+        need_device(self._device, cache)
         with self._use() as plan, cache._use() as view:
             if scores is None:
                 library().call("skv_plan_solve", plan, view, None)
@@ -251,6 +255,15 @@ class Plan(Handle):
         data = (c_uint8 * len(values)).from_buffer_copy(values)
         with self._use() as plan:
             library().call("skv_plan_set_tiers", plan, layer, half, data, len(values))
+
+
+def need_device(engine: int, cache: Cache) -> None:
+    """Raises `ArgumentError` for a cache that the engine's device does not hold: a CPU engine would read its addresses."""
+    if cache.device != engine and (engine < 0 or cache.device >= 0):
+        raise ArgumentError(
+            Status.E_ARGUMENT,
+            f"a cache in the memory of device {cache.device} (-1: host) for an engine of device {engine}",
+        )
 
 
 def _tier_set(tiers: Iterable[Tier] | None) -> int | None:
