@@ -115,7 +115,7 @@ export PYTHONPATH="$PWD/bindings/python/src${PYTHONPATH:+:$PYTHONPATH}"
 
 if ((build_here)); then
   step configure 60 bash -c configure
-  step build "$((run_here ? 300 : limit))" cmake --build "$build" -j "$(nproc)" --target spectrumkv gpu_tests cuda_bench
+  step build "$((run_here && gpu ? 300 : limit))" cmake --build "$build" -j "$(nproc)" --target spectrumkv gpu_tests cuda_bench
 fi
 if ((!run_here)); then
   :

@@ -74,7 +74,7 @@ def with_torch(torch: Any) -> None:
         untouched = [tuple(torch.zeros_like(k) for _ in "kv") for k, _ in cuda]
         damaged = gpu.open(arrived)
         check(
-            refused(lambda: gpu.decode(damaged, skv.Cache.from_arrays(untouched)), skv.ChecksumError)
+            refused(lambda d=damaged, u=untouched: gpu.decode(d, skv.Cache.from_arrays(u)), skv.ChecksumError)
             and not any(tensor.any() for pair in untouched for tensor in pair),
             f"{dtype}: a flipped bit writes nothing",
         )
