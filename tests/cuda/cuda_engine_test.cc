@@ -38,6 +38,7 @@ TEST_F(CudaEngine, PayloadsKnowWhereTheyAre) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.5);
   solve(*gpu, plan, copy.cache(), nullptr);
   const auto want = encode(cpu, source.cache(), plan);
@@ -77,6 +78,7 @@ TEST_F(CudaEngine, RefusesTheSameValuesInTheSameWords) {
     source.put(2, SKV_K, 40, 0, 0, NAN);  // later in order: not the one reported
     DeviceTensors copy(*gpu->device(), source);
     Plan plan;
+    plan.options.unproven = true;
     plan.set_strategy("uniform-4");
     if (bad.raw_dtype != 0) plan.set(SKV_PLAN_RAW_DTYPE, bad.raw_dtype);
     solve(cpu, plan, source.cache(), nullptr);
@@ -99,6 +101,7 @@ TEST_F(CudaEngine, WantsMemoryItCanReach) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-8");
   solve(*gpu, plan, copy.cache(), nullptr);
   auto payload = Payload::create(copy.cache(), plan, {}, gpu->device());
@@ -126,6 +129,7 @@ TEST_F(CudaEngine, EncodesIntoTheCallersMemory) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-6");
   solve(cpu, plan, source.cache(), nullptr);
   const Device::Use use(*gpu->device());
@@ -141,6 +145,7 @@ TEST_F(CudaEngine, RefusesDamagedPayloadsLikeTheCpu) {
   const Geometry g{2, 300, 2, {64, 64}, SKV_F16};
   Tensors source(g, Layout::kTokenMajor, true);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.3);
   solve(cpu, plan, source.cache(), nullptr);
   const auto made = encode(cpu, source.cache(), plan);

@@ -37,6 +37,7 @@ std::vector<uint8_t> pattern(int32_t which, int32_t tokens, int32_t code, uint32
 Plan plan_of(Engine& engine, const Cache& cache, int32_t chunk, int32_t code, int32_t k_transforms,
              int32_t v_transforms, int32_t raw_dtype, uint32_t seed) {
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("raw");
   plan.set(SKV_PLAN_CHUNK, chunk);
   plan.set(SKV_PLAN_CODE, code);
@@ -149,6 +150,7 @@ TEST_F(CudaCodec, LayersOneByOneGiveTheSameBytes) {
   Tensors source(g, Layout::kPaged16, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.3);
   solve(cpu, plan, source.cache(), nullptr);
   const auto want = encode(cpu, source.cache(), plan);
@@ -170,6 +172,7 @@ TEST_F(CudaCodec, ADestinationMayHoldSomeOfTheHeads) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.3);
   solve(cpu, plan, source.cache(), nullptr);
   const auto got = encode(*gpu, copy.cache(), plan);
@@ -267,12 +270,31 @@ TEST_F(CudaCodec, ScoresAndPlansEqualTheCpus) {
       for (Plan& plan : plans) {
         plan.set(SKV_PLAN_CHUNK, chunk);
         plan.set_fraction(0.27);
+        plan.options.unproven = !with_queries;  // with queries the logit probe decides, on the device as on the CPU
       }
       solve(cpu, plans[0], source.cache(), &scores[0]);
       solve(*gpu, plans[1], copy.cache(), &scores[1]);
+      EXPECT_EQ(plans[0].facts.proof, plans[1].facts.proof);
+      EXPECT_EQ(plans[0].facts.worst_snr_db, plans[1].facts.worst_snr_db);
+      EXPECT_EQ(plans[0].facts.escalated, plans[1].facts.escalated);
       EXPECT_TRUE(same_bytes(*encode(cpu, source.cache(), plans[0]), *encode(*gpu, copy.cache(), plans[1])));
     }
   }
+}
+
+TEST_F(CudaCodec, ImportanceByKeysEqualsTheCpus) {
+  const Geometry g{2, 300, 3, {96, 64}, SKV_BF16};
+  Tensors source(g, Layout::kPaged32Padded, true);
+  DeviceTensors copy(*gpu->device(), source);
+  Plan plans[2];
+  for (Plan& plan : plans) {
+    plan.set_strategy("greedy:key-norm");
+    plan.set_fraction(0.5);
+    plan.options.unproven = true;
+  }
+  solve(cpu, plans[0], source.cache(), nullptr);
+  solve(*gpu, plans[1], copy.cache(), nullptr);
+  EXPECT_TRUE(same_bytes(*encode(cpu, source.cache(), plans[0]), *encode(*gpu, copy.cache(), plans[1])));
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ TEST_F(OnGpu, AnEncodingIsAGraph) {
   const Device::Use use(device);
   DeviceTensors copy(device, source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.3);
   solve(cpu, plan, source.cache(), nullptr);
   auto got = encode(*gpu, copy.cache(), plan);
@@ -68,6 +69,7 @@ TEST_F(OnGpu, CallsAreOrderedOnTheCallersStream) {
   DeviceTensors from(device, empty);
   DeviceTensors to(device, empty);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-6");
   solve(cpu, plan, source.cache(), nullptr);
   const Stream stream;

@@ -36,6 +36,7 @@ TEST_F(Machines, OutOfMemoryIsNoMemory) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-4");
   solve(cpu, plan, source.cache(), nullptr);
   shim::machine.memory = 1000;
@@ -53,6 +54,7 @@ TEST_F(Machines, AFailingDeviceIsACudaErrorWithItsCode) {
   Tensors source(g, Layout::kTokenMajor, true);
   DeviceTensors copy(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-4");
   solve(cpu, plan, source.cache(), nullptr);
   shim::machine.fail_launch = cudaErrorLaunchFailure;
@@ -68,6 +70,7 @@ TEST_F(Machines, AnotherDevicesMemoryIsOutOfRange) {
   EXPECT_EQ(0U, second.describe().find("cuda:1 "));
   DeviceTensors there(*second.device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_strategy("uniform-4");
   solve(cpu, plan, source.cache(), nullptr);
   const Error error = error_of([&] { encode(*gpu, there.cache(), plan); });
@@ -89,6 +92,7 @@ TEST_F(Machines, ASteadyStateAllocatesNothingOnTheDevice) {
   DeviceTensors copy(*gpu->device(), source);
   DeviceTensors to(*gpu->device(), source);
   Plan plan;
+  plan.options.unproven = true;
   plan.set_fraction(0.3);
   solve(*gpu, plan, copy.cache(), nullptr);
   const auto buffer = gpu->device()->allocate(plan.payload_bytes());
