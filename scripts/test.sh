@@ -8,7 +8,7 @@ usage() {
 usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--help]
 
 Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python rust go
-swig interop e2e.
+swig interop e2e gpu.
 Then builds and runs unit, golden and faults tests again under AddressSanitizer + UBSan, and faults under TSan.
 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers

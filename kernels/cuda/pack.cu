@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads, 2) pack_kernel(const Half* halves, c
   __shared__ Tokens tokens;
   __shared__ Places places;
   const Unit unit = units[blockIdx.x];
-  const Half& half = halves[unit.half];
+  const Half half = halves[unit.half];  // a copy: stores to rows could alias the original
   const Split split = split_of<POINTS, WIDTH>(half.dim);
   const int32_t count = unit_tokens(half, unit);
   const int32_t per_block = kThreads / split.lanes;

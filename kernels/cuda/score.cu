@@ -8,7 +8,7 @@ namespace {
 template <int POINTS, int WIDTH>
 __global__ void __launch_bounds__(kThreads) absmax_kernel(const Half* halves, const Unit* units, Faults* faults) {
   const Unit unit = units[blockIdx.x];
-  const Half& half = halves[unit.half];
+  const Half half = halves[unit.half];
   const Split split = split_of<POINTS, WIDTH>(half.dim);
   const int32_t count = unit_tokens(half, unit);
   const int32_t per_block = kThreads / split.lanes;

@@ -81,12 +81,13 @@ SKV_DEVICE void unpack_raw(const Half& half, const std::byte* from, std::byte* r
 }
 
 template <int POINTS, int WIDTH>
-__global__ void __launch_bounds__(kThreads) unpack_kernel(const Half* halves, const Unit* units, const Faults* faults) {
+__global__ void __launch_bounds__(kThreads, 2)
+    unpack_kernel(const Half* halves, const Unit* units, const Faults* faults) {
   __shared__ Tokens tokens;
   __shared__ Places places;
   if (faults->segment != UINT32_MAX) return;  // a digest differed: nothing is written
   const Unit unit = units[blockIdx.x];
-  const Half& half = halves[unit.half];
+  const Half half = halves[unit.half];  // a copy: stores to rows could alias the original
   const Split split = split_of<POINTS, WIDTH>(half.dim);
   const int32_t count = unit_tokens(half, unit);
   const int32_t per_block = kThreads / split.lanes;
