@@ -157,7 +157,12 @@ TEST_F(CudaCodec, LayersOneByOneGiveTheSameBytes) {
   auto got = Payload::create(copy.cache(), plan, {}, gpu->device());
   for (const int32_t l : {2, 0, 1}) {
     EXPECT_FALSE(got->complete());
+    const std::span<const std::byte> host = got->host_bytes();  // as a sender of layers sees it
     encode_layers(*gpu, copy.cache(), plan, *got, l, 1);
+    const Segment& segment = got->segments()[static_cast<size_t>(l)];
+    EXPECT_EQ(0,
+              std::memcmp(host.data() + segment.offset, want->bytes().data() + segment.offset, segment.layout.bytes));
+    EXPECT_EQ(0, std::memcmp(host.data(), want->bytes().data(), kHeaderBytes));
   }
   EXPECT_TRUE(same_bytes(*want, *got));
   Tensors host(g, Layout::kHeadMajor, false);
