@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--browser] [--cuda] [--help]
+usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools,
@@ -17,20 +17,21 @@ Installs, when missing:
 
   --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
-  --cuda        also NVIDIA's compiler and static runtime, from its wheels, into build/cuda (271 MiB, no GPU needed);
-                CMake finds them there. Not needed where nvcc 12.0 or later is on the PATH.
+  --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
+                CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
 Running it again does only what is still missing.
 TEXT
 }
 
 engine=1
 browser=0
-cuda=0
+cuda=1
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
     --browser) browser=1 ;;
-    --cuda) cuda=1 ;;
+    --cuda) cuda=1 ;;  # the default
+    --no-cuda) cuda=0 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
