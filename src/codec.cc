@@ -194,7 +194,10 @@ void permit(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores
     for (int half = 0; half < 2; ++half) plan.forbid_low_tiers(SKV_ALL, half, "the profile says no to 4 bits");
     return;
   }
-  if (scores == nullptr || scores->queries(0) == nullptr) {
+  if (scores != nullptr && scores->scored() == 0) {
+    fail(SKV_E_STATE, "scores were not computed: call skv_score first");
+  }
+  if (scores == nullptr || scores->sample(0) == nullptr) {
     fail(
         SKV_E_PERMITTED,
         "no verdict on tiers below 8 bits: wanted a profile that has one, scores with queries, or SKV_PLAN_UNPROVEN 1");

@@ -15,8 +15,6 @@
 namespace skv {
 namespace {
 
-// Queries looked at, spread over those given: more move the figures by less than their spread over texts.
-constexpr int32_t kQueries = 16;
 // A head whose attention over the sampled keys moves by more than this at 4 bits gets 8 (docs/results/quality.md).
 constexpr float kMostLogitKl = 0.1F;
 
@@ -27,7 +25,7 @@ struct Sample {
   std::vector<float> keys;
 };
 
-Sample sample_of(const Cache& cache, int32_t layer, const QueryView& queries, uint32_t chunk, Scratch& scratch) {
+Sample keys_of(const Cache& cache, int32_t layer, const QuerySample& queries, uint32_t chunk, Scratch& scratch) {
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
   // The last whole chunk that every query sees; the first one in a short prompt.
@@ -75,25 +73,19 @@ std::vector<float> quantized(Engine& engine, const Cache& cache, const Plan& lik
   return out;
 }
 
-LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, const QueryView& queries, int32_t head,
+LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, const QuerySample& queries, int32_t head,
                        int32_t kv_heads, Scratch& scratch) {
   const auto dim = static_cast<size_t>(keys.layer(0).dim[SKV_K]);
   const auto tokens = static_cast<size_t>(keys.layer(0).tokens);
   const int32_t group = queries.heads / kv_heads;
-  const int32_t taken = std::min(kQueries, queries.count);
-  const float scale = queries.scale != 0 ? queries.scale : 1.0F / std::sqrt(static_cast<float>(dim));
-  std::vector<float> q(static_cast<size_t>(taken) * static_cast<size_t>(group) * dim);
-  float* to = q.data();
-  for (int32_t i = 0; i < taken; ++i) {
-    const int64_t query = queries.count - 1 - int64_t{i} * queries.count / taken;
-    for (int32_t g = 0; g < group; ++g) {
-      const std::byte* from = queries.base + query * queries.stride_query + (head * group + g) * queries.stride_head;
-      for (size_t c = 0; c < dim; ++c) {
-        *to++ = scale * tiers::load_element(from + static_cast<int64_t>(c) * queries.stride_elem, queries.dtype);
-      }
-    }
+  std::vector<float> q;
+  q.reserve(static_cast<size_t>(queries.taken) * static_cast<size_t>(group) * dim);
+  for (int32_t i = 0; i < queries.taken; ++i) {
+    const size_t row = static_cast<size_t>(i) * static_cast<size_t>(queries.heads) + static_cast<size_t>(head * group);
+    const float* from = queries.values.data() + row * dim;
+    q.insert(q.end(), from, from + static_cast<size_t>(group) * dim);
   }
-  const int32_t count = taken * group;
+  const int32_t count = queries.taken * group;
   std::vector<float> logits(static_cast<size_t>(count) * tokens);
   std::vector<float> noise(logits.size());
   const ChunkRange all = chunk_range(tokens, tiers::kMaxChunk, 0);
@@ -149,13 +141,13 @@ LogitProbe probe_logits(Engine& engine, const Cache& cache, const Plan& plan, co
   const auto chunk = static_cast<uint32_t>(plan.options.chunk);
   for (size_t l = 0; l < layers; ++l) {
     const auto index = static_cast<int32_t>(l);
-    if (scores.queries(index) == nullptr) continue;
+    const QuerySample* queries = scores.sample(index);
+    if (queries == nullptr) continue;
     ++asked;
     const CacheLayer& view = cache.layer(index);
-    const HostView seen(engine.device(), cache, index, scores.queries(index), 1);  // a chunk of keys: the host's work
-    const QueryView* queries = seen.queries();
+    const HostView seen(engine.device(), cache, index, nullptr, 1);  // a chunk of keys: the host's work
     Sample sample;
-    engine.run(1, [&](size_t, Scratch& scratch) { sample = sample_of(seen.cache(), index, *queries, chunk, scratch); });
+    engine.run(1, [&](size_t, Scratch& scratch) { sample = keys_of(seen.cache(), index, *queries, chunk, scratch); });
     const Cache keys = view_of(view, sample, sample.keys.data());
     std::vector<float> error = quantized(engine.host(), keys, plan, view, sample);
     for (size_t i = 0; i < error.size(); ++i) error[i] -= sample.keys[i];

@@ -52,6 +52,30 @@ void weigh_by_prior(const CacheLayer& view, int half, std::span<const float> err
   for (size_t t = 0; t < tokens; ++t) weights[t] = scale / (static_cast<float>(tokens - 1 - t) + kPriorOffset);
 }
 
+// Queries kept for the logit probe, spread over those given: more move its figures by less than their spread over
+// texts.
+constexpr int32_t kSampledQueries = 16;
+
+QuerySample sample_of(const QueryView& queries, int32_t dim) {
+  QuerySample sample;
+  sample.taken = std::min(kSampledQueries, queries.count);
+  sample.count = queries.count;
+  sample.heads = queries.heads;
+  const float scale = queries.scale != 0 ? queries.scale : 1.0F / std::sqrt(static_cast<float>(dim));
+  sample.values.reserve(static_cast<size_t>(sample.taken) * static_cast<size_t>(queries.heads) *
+                        static_cast<size_t>(dim));
+  for (int32_t i = 0; i < sample.taken; ++i) {
+    const int64_t query = queries.count - 1 - int64_t{i} * queries.count / sample.taken;
+    for (int32_t head = 0; head < queries.heads; ++head) {
+      const std::byte* from = queries.base + query * queries.stride_query + head * queries.stride_head;
+      for (int32_t c = 0; c < dim; ++c) {
+        sample.values.push_back(scale * tiers::load_element(from + c * queries.stride_elem, queries.dtype));
+      }
+    }
+  }
+  return sample;
+}
+
 // What the queries alone say: weights[half] such that weight x error is the cost, and the attention mass of every
 // token.
 void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const QueryView& queries,
@@ -224,7 +248,9 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
       const HostView host(engine.device(), cache, index, &*layer.queries);  // attention is the host's
       weigh_by_queries(engine, host.cache(), index, *host.queries(), transforms, errors, layer.errors, layer.by_queries,
                        layer.mass);
+      layer.sample = sample_of(*host.queries(), view.dim[SKV_K]);
     } else {
+      layer.sample = {};
       layer.mass.clear();
       for (std::vector<float>& none : layer.by_queries) none.clear();
     }

@@ -28,6 +28,14 @@ struct QueryView {
   int32_t window = 0;  // 0: none
 };
 
+// Some of a layer's queries, the last one among them.
+struct QuerySample {
+  std::vector<float> values;  // [taken][heads][k_dim], the softmax scale included
+  int32_t taken = 0;
+  int32_t count = 0;  // how many queries the layer had
+  int32_t heads = 0;
+};
+
 class Scores {
  public:
   void set_weights(int32_t layer, int32_t half, std::span<const float> weights);
@@ -35,10 +43,10 @@ class Scores {
   // Weights of one (layer, half); empty before scoring.
   std::span<const float> weights(int32_t layer, int half) const;
   int32_t scored() const { return scored_; }
-  // The queries of a layer, or null; alive while the caller keeps them.
-  const QueryView* queries(int32_t layer) const {
+  // A sample of a layer's queries, copied while scoring (the caller's memory is read by score() only); null without.
+  const QuerySample* sample(int32_t layer) const {
     const auto l = static_cast<size_t>(layer);
-    return l < layers_.size() && layers_[l].queries ? &*layers_[l].queries : nullptr;
+    return l < layers_.size() && !layers_[l].sample.values.empty() ? &layers_[l].sample : nullptr;
   }
   // Mean attention of the queries on every token of a layer; empty without queries.
   std::span<const float> mass(int32_t layer) const {
@@ -57,8 +65,9 @@ class Scores {
     std::vector<float> weights[2];     // in force
     bool caller[2] = {false, false};   // in force are the caller's
     std::vector<float> by_queries[2];  // what the queries alone say; empty without
-    std::vector<float> mass;           // attention of the queries, their mean; empty without
-    std::vector<float> errors[2];      // mean squared error per element at 8 bits with the default transforms
+    QuerySample sample;
+    std::vector<float> mass;       // attention of the queries, their mean; empty without
+    std::vector<float> errors[2];  // mean squared error per element at 8 bits with the default transforms
   };
   std::vector<Layer> layers_;
   Layer every_;  // SKV_ALL

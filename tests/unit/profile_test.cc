@@ -149,6 +149,23 @@ TEST(LogitProbe, SaysNoToThePapersCodeOnOffsetKeysAndYesToOurs) {
   }
 }
 
+TEST(LogitProbe, ReadsTheCallersQueriesWhileScoringOnly) {
+  Engine engine(SKV_DEVICE_CPU);
+  Injected data(false);
+  Cache& cache = data.tensors->cache();
+  score(engine, cache, data.scores);
+  std::fill(data.queries.begin(), data.queries.end(), NAN);
+  data.queries = {};
+  Plan plan;
+  plan.set_fraction(0.3);
+  solve(engine, plan, cache, &data.scores);
+  EXPECT_EQ(SKV_VERDICT_YES, plan.facts.int4);
+  Plan unscored;
+  unscored.set_fraction(0.3);
+  const Scores none;
+  EXPECT_EQ(SKV_E_STATE, status_of([&] { solve(engine, unscored, cache, &none); }));
+}
+
 TEST(LogitProbe, NoVerdictNoLowTiers) {
   Engine engine(SKV_DEVICE_CPU);
   Injected data(false);
