@@ -410,6 +410,7 @@ const (
 	PayloadGroup       PayloadKey = 16
 	PayloadFirstHead   PayloadKey = 17
 	PayloadOffset      PayloadKey = 18 // of the segment, from the payload's first byte
+	PayloadDevice      PayloadKey = 19 // payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host
 )
 
 var namesPayloadKey = map[PayloadKey]string{
@@ -431,6 +432,7 @@ var namesPayloadKey = map[PayloadKey]string{
 	PayloadGroup:       "SKV_PAYLOAD_GROUP",
 	PayloadFirstHead:   "SKV_PAYLOAD_FIRST_HEAD",
 	PayloadOffset:      "SKV_PAYLOAD_OFFSET",
+	PayloadDevice:      "SKV_PAYLOAD_DEVICE",
 }
 
 // String is the C name, or the number of a value that this version does not know.

@@ -68,8 +68,10 @@ package abi
 #cgo nocallback skv_payload_create
 #cgo nocallback skv_encode_layer
 #cgo nocallback skv_payload_open
+#cgo nocallback skv_payload_open_on
 #cgo nocallback skv_payload_verify
 #cgo nocallback skv_payload_data
+#cgo nocallback skv_payload_copy
 #cgo nocallback skv_payload_identity
 #cgo nocallback skv_payload_get
 #cgo nocallback skv_payload_get_tiers
@@ -277,11 +279,17 @@ func init() {
 		PayloadOpen: func(bytes unsafe.Pointer, size uintptr, out *unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_payload_open(bytes, C.size_t(size), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
+		PayloadOpenOn: func(engine unsafe.Pointer, bytes unsafe.Pointer, size uintptr, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_payload_open_on((*C.skv_engine)(unsafe.Pointer(engine)), bytes, C.size_t(size), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
 		PayloadVerify: func(payload unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_payload_verify((*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		PayloadData: func(payload unsafe.Pointer, data *unsafe.Pointer, size *uintptr, err *Error) int32 {
 			return int32(C.skv_payload_data((*C.skv_payload)(unsafe.Pointer(payload)), (*unsafe.Pointer)(unsafe.Pointer(data)), (*C.size_t)(unsafe.Pointer(size)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PayloadCopy: func(payload unsafe.Pointer, buffer unsafe.Pointer, bytes uintptr, err *Error) int32 {
+			return int32(C.skv_payload_copy((*C.skv_payload)(unsafe.Pointer(payload)), buffer, C.size_t(bytes), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		PayloadIdentity: func(payload unsafe.Pointer, fingerprint *byte, request_id *byte, err *Error) int32 {
 			return int32(C.skv_payload_identity((*C.skv_payload)(unsafe.Pointer(payload)), (*C.uint8_t)(unsafe.Pointer(fingerprint)), (*C.uint8_t)(unsafe.Pointer(request_id)), (*C.skv_error)(unsafe.Pointer(err))))

@@ -57,6 +57,7 @@ pub(crate) struct Table {
     skv_now_ns: unsafe extern "C" fn() -> u64,
     skv_offer_accept: unsafe extern "C" fn(*mut skv_request, *mut ::core::ffi::c_void, usize, u64, *mut skv_error) -> skv_status,
     skv_offer_reject: unsafe extern "C" fn(*mut skv_request, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
+    skv_payload_copy: unsafe extern "C" fn(*const skv_payload, *mut ::core::ffi::c_void, usize, *mut skv_error) -> skv_status,
     skv_payload_create: unsafe extern "C" fn(*const skv_cache, *const skv_plan, *mut ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_data: unsafe extern "C" fn(*const skv_payload, *mut *const ::core::ffi::c_void, *mut usize, *mut skv_error) -> skv_status,
     skv_payload_destroy: unsafe extern "C" fn(*mut skv_payload),
@@ -64,6 +65,7 @@ pub(crate) struct Table {
     skv_payload_get_tiers: unsafe extern "C" fn(*const skv_payload, i32, i32, *mut u8, usize, *mut skv_error) -> skv_status,
     skv_payload_identity: unsafe extern "C" fn(*const skv_payload, *mut u8, *mut u8, *mut skv_error) -> skv_status,
     skv_payload_open: unsafe extern "C" fn(*const ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
+    skv_payload_open_on: unsafe extern "C" fn(*mut skv_engine, *const ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_receipt: unsafe extern "C" fn(*const skv_payload, *mut skv_receipt, *mut skv_error) -> skv_status,
     skv_payload_verify: unsafe extern "C" fn(*mut skv_payload, *mut skv_error) -> skv_status,
     skv_plan_bytes: unsafe extern "C" fn(*const skv_plan, *mut u64, *mut skv_error) -> skv_status,
@@ -169,6 +171,7 @@ impl Table {
                 skv_now_ns: *library.get(c"skv_now_ns")?,
                 skv_offer_accept: *library.get(c"skv_offer_accept")?,
                 skv_offer_reject: *library.get(c"skv_offer_reject")?,
+                skv_payload_copy: *library.get(c"skv_payload_copy")?,
                 skv_payload_create: *library.get(c"skv_payload_create")?,
                 skv_payload_data: *library.get(c"skv_payload_data")?,
                 skv_payload_destroy: *library.get(c"skv_payload_destroy")?,
@@ -176,6 +179,7 @@ impl Table {
                 skv_payload_get_tiers: *library.get(c"skv_payload_get_tiers")?,
                 skv_payload_identity: *library.get(c"skv_payload_identity")?,
                 skv_payload_open: *library.get(c"skv_payload_open")?,
+                skv_payload_open_on: *library.get(c"skv_payload_open_on")?,
                 skv_payload_receipt: *library.get(c"skv_payload_receipt")?,
                 skv_payload_verify: *library.get(c"skv_payload_verify")?,
                 skv_plan_bytes: *library.get(c"skv_plan_bytes")?,
@@ -485,6 +489,11 @@ pub unsafe fn skv_offer_reject(request: *mut skv_request, reason: *const ::core:
     unsafe { (crate::table().skv_offer_reject)(request, reason, err) }
 }
 
+pub unsafe fn skv_payload_copy(payload: *const skv_payload, buffer: *mut ::core::ffi::c_void, bytes: usize, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_payload_copy)(payload, buffer, bytes, err) }
+}
+
 pub unsafe fn skv_payload_create(cache: *const skv_cache, plan: *const skv_plan, buffer: *mut ::core::ffi::c_void, bytes: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_payload_create)(cache, plan, buffer, bytes, out, err) }
@@ -518,6 +527,11 @@ pub unsafe fn skv_payload_identity(payload: *const skv_payload, fingerprint: *mu
 pub unsafe fn skv_payload_open(bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_payload_open)(bytes, size, out, err) }
+}
+
+pub unsafe fn skv_payload_open_on(engine: *mut skv_engine, bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_payload_open_on)(engine, bytes, size, out, err) }
 }
 
 pub unsafe fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status {

@@ -56,6 +56,7 @@ unsafe extern "C" {
     pub fn skv_now_ns() -> u64;
     pub fn skv_offer_accept(request: *mut skv_request, buffer: *mut ::core::ffi::c_void, bytes: usize, deadline: u64, err: *mut skv_error) -> skv_status;
     pub fn skv_offer_reject(request: *mut skv_request, reason: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status;
+    pub fn skv_payload_copy(payload: *const skv_payload, buffer: *mut ::core::ffi::c_void, bytes: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_create(cache: *const skv_cache, plan: *const skv_plan, buffer: *mut ::core::ffi::c_void, bytes: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_data(payload: *const skv_payload, data: *mut *const ::core::ffi::c_void, size: *mut usize, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_destroy(payload: *mut skv_payload);
@@ -63,6 +64,7 @@ unsafe extern "C" {
     pub fn skv_payload_get_tiers(payload: *const skv_payload, layer: i32, half: i32, out: *mut u8, tokens: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_identity(payload: *const skv_payload, fingerprint: *mut u8, request_id: *mut u8, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_open(bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
+    pub fn skv_payload_open_on(engine: *mut skv_engine, bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_verify(payload: *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_bytes(plan: *const skv_plan, out: *mut u64, err: *mut skv_error) -> skv_status;

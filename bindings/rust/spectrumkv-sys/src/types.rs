@@ -125,6 +125,7 @@ pub const SKV_PAYLOAD_V_TRANSFORMS: i32 = 15;
 pub const SKV_PAYLOAD_GROUP: i32 = 16;
 pub const SKV_PAYLOAD_FIRST_HEAD: i32 = 17;
 pub const SKV_PAYLOAD_OFFSET: i32 = 18;
+pub const SKV_PAYLOAD_DEVICE: i32 = 19;
 pub const SKV_PROOF_NONE: i32 = 0;
 pub const SKV_PROOF_CALLER: i32 = 1;
 pub const SKV_PROOF_PROFILE: i32 = 2;

@@ -346,6 +346,8 @@ constants! {
         FIRST_HEAD = SKV_PAYLOAD_FIRST_HEAD,
         /// Of the segment, from the payload's first byte.
         OFFSET = SKV_PAYLOAD_OFFSET,
+        /// Payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host.
+        DEVICE = SKV_PAYLOAD_DEVICE,
     }
 }
 
