@@ -256,8 +256,8 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
   permit(engine, plan, cache, scores);
   std::vector<LayerCosts> costs;
   uint64_t scored_here = 0;
+  Scores own;  // outlives `scores`, which points here when the caller gave none
   if (plan.needs_costs()) {
-    Scores own;
     if (scores == nullptr) {
       score(engine, cache, own);
       scores = &own;
