@@ -100,7 +100,8 @@ void fill(skv_error* error, skv_status status, int native, std::string_view mess
   if (length < message.size()) {
     while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0U) == 0x80U) --length;
   }
-  std::memcpy(error->message, message.data(), length);
+  // An empty view may point nowhere, which memcpy must not be given.
+  if (length != 0) std::memcpy(error->message, message.data(), length);
   std::memset(error->message + length, 0, sizeof error->message - length);
 }
 
