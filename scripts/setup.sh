@@ -41,7 +41,7 @@ say() { printf 'setup: %s\n' "$*"; }
 
 packages=(
   g++ cmake ninja-build ccache pkg-config git
-  libhwy-dev libxxhash-dev libasio-dev libssl-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
+  libhwy-dev libxxhash-dev libasio-dev libssl-dev libzstd-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libclang1-14 abigail-tools
   swig openjdk-17-jdk-headless maven dpkg-dev file
   python3 python3-venv python3-dev iproute2

@@ -14,6 +14,7 @@
 #include "codec.h"
 #include "error.h"
 #include "llama.h"
+#include "packing.h"
 #include "probe.h"
 #include "profile.h"
 #include "transport/clock.h"
@@ -139,12 +140,11 @@ skv_status adopt_request(std::shared_ptr<skv::transport::Request> request, skv_r
 
 skv::transport::Parcel parcel_of(const skv::Payload& from) {
   skv::transport::Parcel parcel;
-  parcel.bytes = from.host_bytes();
-  parcel.layer_bytes.push_back(from.segments().front().offset);  // the payload's header
-  for (const skv::Segment& segment : from.segments()) parcel.layer_bytes.push_back(segment.layout.bytes);
+  parcel.bytes = from.wire_bytes();
+  parcel.layer_bytes = from.wire_pieces();
   parcel.fingerprint = from.header().fingerprint;
   parcel.request_id = from.header().request_id;
-  parcel.keep_alive = from.host_owner();
+  parcel.keep_alive = from.wire_owner();
   return parcel;
 }
 
@@ -499,6 +499,11 @@ SKV_API skv_status skv_encode_into(skv_engine* engine, const skv_cache* cache, c
     check_stream(device, stream);
     const skv::Cache& from = CACHE(cache);
     const skv::Plan& solved = PLAN(plan);
+    if (solved.packs(device.threads())) {
+      if (buffer != nullptr) fail(SKV_E_STATE, "a plan that packs is encoded into memory of the payload: skv_encode");
+      *out = new skv_payload(skv::encode_packed(device, from, solved, stream));
+      return;
+    }
     auto payload = skv::Payload::create(from, solved, {static_cast<std::byte*>(buffer), bytes}, device.device());
     skv::encode_layers(device, from, solved, *payload, 0, from.layer_count(), stream);
     *out = new skv_payload(std::move(payload));
@@ -509,6 +514,7 @@ SKV_API skv_status skv_payload_create(const skv_cache* cache, const skv_plan* pl
   return guarded(err, [&] {
     need(out, "out");
     const skv::Plan& solved = PLAN(plan);
+    if (solved.packs(plan->engine->threads())) fail(SKV_E_STATE, "a plan that packs is encoded whole: skv_encode");
     *out = new skv_payload(
         skv::Payload::create(CACHE(cache), solved, {static_cast<std::byte*>(buffer), bytes}, plan->engine->device()));
   });
@@ -539,6 +545,12 @@ SKV_API skv_status skv_payload_open_on(skv_engine* engine, const void* bytes, si
                                              : skv::Payload::open_on(*device, all, nullptr));
   });
 }
+SKV_API skv_status skv_payload_pack(skv_engine* engine, skv_payload* payload, skv_payload** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = new skv_payload(skv::Payload::pack(ENGINE(engine), PAYLOAD(payload)));
+  });
+}
 SKV_API skv_status skv_payload_verify(skv_payload* payload, skv_error* err) {
   return guarded(err, [&] {
     skv::Payload& opened = PAYLOAD(payload);
@@ -551,8 +563,9 @@ SKV_API skv_status skv_payload_data(const skv_payload* payload, const void** dat
     need(size, "size");
     skv::Payload& made = PAYLOAD(payload);
     made.need_complete();
-    *data = made.bytes().data();
-    *size = made.bytes().size();
+    const std::span<const std::byte> all = made.packed() ? made.wire_bytes() : made.bytes();
+    *data = all.data();
+    *size = all.size();
   });
 }
 SKV_API skv_status skv_payload_copy(const skv_payload* payload, void* buffer, size_t bytes, skv_error* err) {

@@ -10,6 +10,7 @@
 #include "codec_work.h"
 #include "error.h"
 #include "kernels/tiers.h"
+#include "packing.h"
 #include "probe.h"
 
 namespace skv {
@@ -280,6 +281,7 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
     plan.scored = SKV_SCORED_QUERIES;
   }
   plan.solve(costs, importance);
+  spend_packing(engine, plan, cache);
   take_facts(plan, scores);
   plan.plan_ns = now_ns() - start - scored_here;
 }
@@ -384,8 +386,9 @@ void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t coun
   }
   const auto verify = [&](size_t i) {
     const auto l = static_cast<size_t>(todo[i]);
-    verify_segment(payload.segment_bytes(l), payload.segments()[l],
-                   engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest);
+    const Digest digest = engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest;
+    if (payload.packed()) payload.unpack_layer(l, digest);
+    verify_segment(payload.segment_bytes(l), payload.segments()[l], digest);
     check_scales(payload.segment_bytes(l), payload.segments()[l]);
   };
   if (engine != nullptr) {

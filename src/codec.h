@@ -14,6 +14,7 @@
 #include "cache.h"
 #include "codec_cuda.h"
 #include "engine.h"
+#include "packed.h"
 #include "payload.h"
 #include "plan.h"
 #include "score.h"
@@ -52,14 +53,22 @@ class Payload {
   static std::unique_ptr<Payload> create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer,
                                          const Device* device = nullptr);
 
+  // A whole one in packed form (host memory): the same rows in fewer bytes.
+  static std::unique_ptr<Payload> pack(Engine& engine, Payload& plain);
+
   bool complete() const { return missing_ == 0; }
   // Where the bytes are; bytes() of a payload in device memory may not be read by the host.
   int32_t device() const { return device_; }
   std::span<const std::byte> bytes() const { return bytes_; }
   // The bytes in host memory with what keeps them alive: a device's are copied, layers as they are encoded.
   std::span<const std::byte> host_bytes() const;
-  std::shared_ptr<const void> host_owner() const { return device_ < 0 ? owner_ : copy_; }
-  // All bytes to host memory (TOO_SMALL).
+  // What is sent and stored, in host memory: the bytes, or their packed form. With it pieces that can be sent one by
+  // one.
+  std::span<const std::byte> wire_bytes() const;
+  std::shared_ptr<const void> wire_owner() const;
+  std::vector<uint64_t> wire_pieces() const;
+  bool packed() const { return packed_ != nullptr; }
+  // All of what is sent to host memory (TOO_SMALL).
   void copy_to(std::span<std::byte> out);
   const Header& header() const { return parsed_.header; }
   std::span<const Segment> segments() const { return parsed_.segments; }
@@ -78,6 +87,7 @@ class Payload {
   int64_t get(int32_t layer, int32_t key);
   void tiers(int32_t layer, int32_t half, std::span<uint8_t> out);
   skv_receipt receipt() const;
+  void spent_encoding(uint64_t ns) { receipt_.encode_ns = ns; }
   void moved(uint64_t wire_ns, int32_t plane) {
     receipt_.wire_ns = wire_ns;
     receipt_.plane = plane;
@@ -92,6 +102,27 @@ class Payload {
   void count_rows(const Segment& segment);
   void adopt_parsed(Parsed parsed);
   void adopt_encoded(int32_t first, int32_t count, uint64_t ns);
+
+  // The packed form that the bytes come from: pieces are unpacked as they are wanted.
+  struct PackedSource {
+    PackedSource(std::span<const std::byte> all, std::shared_ptr<const void> keeper);
+    const Record& add(uint64_t end);
+    void unpack(size_t layer, size_t piece, Unpacker& unpacker);
+    void fetch(std::span<const Extent> extents);
+    void match(const Segment& segment) const;
+    std::span<const std::byte> plain() const { return {memory.get(), header.plain_bytes}; }
+
+    std::span<const std::byte> bytes;
+    std::shared_ptr<const void> owner;
+    PackedHeader header;
+    std::shared_ptr<std::byte> memory;       // of the payload
+    std::vector<Record> records;             // those that are there
+    std::vector<std::vector<uint8_t>> done;  // per record and piece: unpacked
+    Unpacker front;                          // for what is wanted first
+  };
+  static std::unique_ptr<Payload> open_packed(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  // The pieces of a layer that are left, after its record's digest. Different layers may be unpacked at a time.
+  void unpack_layer(size_t layer, Digest digest);
 
   // Tiers of layers [first, first + count): from the maps, or as they were encoded on the device.
   std::vector<LayerTiers> kept_tiers(int32_t first, int32_t count) const;
@@ -108,9 +139,10 @@ class Payload {
   std::vector<uint8_t> verified_;  // per segment: digest and scales checked
   std::vector<uint8_t> encoded_;   // per segment, under construction
   size_t missing_ = 0;
-  size_t arrived_ = 0;              // while arriving: leading layers that were parsed
-  uint64_t arrived_raw_bytes_ = 0;  // of them
-  ArrivalOf arrival_;               // null: not arriving
+  size_t arrived_ = 0;                    // while arriving: leading layers that were parsed
+  uint64_t arrived_raw_bytes_ = 0;        // of them
+  ArrivalOf arrival_;                     // null: not arriving
+  std::unique_ptr<PackedSource> packed_;  // null: not packed
   std::vector<PayloadWatcher> watchers_;
   skv_receipt receipt_{};
 };

@@ -173,8 +173,6 @@ std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t 
   return segment.subspan(begin, std::min<uint64_t>(kLeafBytes, segment.size() - begin));
 }
 
-namespace {
-
 uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> leaves) {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
@@ -182,8 +180,6 @@ uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> l
   XXH3_64bits_update(&state, leaves.data(), leaves.size_bytes());
   return XXH3_64bits_digest(&state);
 }
-
-}  // namespace
 
 void seal_segment(std::span<std::byte> segment, std::span<const uint64_t> leaf_digests) {
   put(segment, 56, root_of(segment, leaf_digests));

@@ -89,6 +89,8 @@ inline uint64_t leaf_count(uint64_t segment_bytes) {
   return (segment_bytes - kSegmentHeaderBytes + kLeafBytes - 1) / kLeafBytes;
 }
 std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t index);
+// The digest of a segment from its leaves' and its first 56 bytes.
+uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> leaves);
 
 // --- reader --------------------------------------------------------------------------------------------------------
 struct Segment {

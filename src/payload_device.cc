@@ -99,11 +99,12 @@ std::span<const std::byte> Payload::host_bytes() const {
 
 void Payload::copy_to(std::span<std::byte> out) {
   need_complete();
-  if (out.size() < bytes_.size()) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %zu", out.size(), bytes_.size());
+  const size_t size = packed() ? packed_->bytes.size() : bytes_.size();
+  if (out.size() < size) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %zu", out.size(), size);
   if (device_ >= 0 && copy_ == nullptr) {
     Device::read(device_, out.data(), bytes_.data(), bytes_.size());
   } else {
-    std::memcpy(out.data(), host_bytes().data(), bytes_.size());
+    std::memcpy(out.data(), wire_bytes().data(), size);
   }
 }
 

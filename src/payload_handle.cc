@@ -40,6 +40,7 @@ void Payload::adopt_parsed(Parsed parsed) {
 }
 
 std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  if (is_packed(bytes)) return open_packed(bytes, std::move(owner));
   std::unique_ptr<Payload> payload(new Payload);
   payload->adopt_parsed(parse(bytes));
   payload->bytes_ = bytes;
@@ -131,7 +132,7 @@ int64_t Payload::get(int32_t layer, int32_t key) {
   if (layer == SKV_ALL) {
     switch (key) {
       case SKV_PAYLOAD_BYTES:
-        return static_cast<int64_t>(bytes_.size());
+        return static_cast<int64_t>(packed() ? packed_->bytes.size() : bytes_.size());
       case SKV_PAYLOAD_LAYERS:
         return static_cast<int64_t>(parsed_.segments.size());
       case SKV_PAYLOAD_RAW_BYTES:
@@ -153,7 +154,7 @@ int64_t Payload::get(int32_t layer, int32_t key) {
   const SegmentShape& shape = segment.shape;
   switch (key) {
     case SKV_PAYLOAD_BYTES:
-      return static_cast<int64_t>(segment.layout.bytes);
+      return static_cast<int64_t>(packed() ? packed_->records[static_cast<size_t>(layer)].bytes : segment.layout.bytes);
     case SKV_PAYLOAD_RAW_BYTES:
       return 2LL * shape.tokens * shape.heads * (shape.dim[0] + shape.dim[1]);
     case SKV_PAYLOAD_TOKENS:
@@ -183,7 +184,7 @@ int64_t Payload::get(int32_t layer, int32_t key) {
     case SKV_PAYLOAD_FIRST_HEAD:
       return shape.first_head;
     case SKV_PAYLOAD_OFFSET:
-      return static_cast<int64_t>(segment.offset);
+      return static_cast<int64_t>(packed() ? packed_->records[static_cast<size_t>(layer)].offset : segment.offset);
     default:
       fail(SKV_E_RANGE, "payload fact %d is the whole payload's: wanted layer SKV_ALL", key);
   }

@@ -23,6 +23,9 @@ constexpr uint64_t kSectionsPerHalf = 8;
 constexpr float kCautionUnasked = 16.0F;
 constexpr float kCautionAsked = 2.0F;
 constexpr int kFillRounds = 4;
+// Links up to this speed, for each thread, gain from packing: 10 % fewer bytes against the time to pack and unpack them
+// at 0.6 and 1 GB/s (docs/results/quality.md).
+constexpr int64_t kPackMbpsPerThread = 300;
 constexpr uint64_t kFillSlack = 256;  // bytes: about one step of one row
 
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
@@ -98,8 +101,16 @@ void Plan::set(int32_t key, int64_t value) {
       if (value != 0 && value != 1) refuse("UNPROVEN", "0 or 1");
       options.unproven = value == 1;
       break;
+    case SKV_PLAN_PACK:
+      if (value < SKV_PACK_NEVER || value > SKV_PACK_AUTO) refuse("PACK", "SKV_PACK_NEVER, _ALWAYS or _AUTO");
+      options.pack = static_cast<int32_t>(value);
+      break;
+    case SKV_PLAN_LINK_MBPS:
+      if (value < 0 || value > 1'000'000'000) refuse("LINK_MBPS", "0 (unknown) to 10^9");
+      options.link_mbps = value;
+      break;
     default:
-      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..9)", key);
+      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..11)", key);
   }
   solved_ = false;
 }
@@ -274,11 +285,23 @@ void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<
       solve_policy(importance);
       break;
     case Strategy::kErrorAware:
-      solve_error_aware(costs);
+      limit_bytes_ = budget_bytes_;
+      solve_error_aware(costs, options.pack != SKV_PACK_NEVER);
       break;
   }
   costs_.assign(costs.begin(), costs.end());
+  replaced_ = false;
   solved_ = true;
+}
+
+void Plan::spend(uint64_t limit) {
+  limit_bytes_ = limit;
+  solve_error_aware(costs_, false);
+}
+
+bool Plan::packs(int32_t threads) const {
+  if (options.pack != SKV_PACK_AUTO) return options.pack == SKV_PACK_ALWAYS;
+  return options.link_mbps != 0 && options.link_mbps <= kPackMbpsPerThread * threads;
 }
 
 void Plan::solve_uniform(uint8_t tier) {
@@ -298,7 +321,8 @@ void Plan::solve_uniform(uint8_t tier) {
 
 void Plan::refuse_budget(const char* strategy) const {
   fail(SKV_E_BUDGET, "budget %llu bytes is below the floor of %llu bytes (%.4f of raw) of strategy %s",
-       static_cast<unsigned long long>(budget_bytes_), static_cast<unsigned long long>(payload_bytes_),
+       static_cast<unsigned long long>(options.strategy == Strategy::kErrorAware ? limit_bytes_ : budget_bytes_),
+       static_cast<unsigned long long>(payload_bytes_),
        static_cast<double>(payload_bytes_) / static_cast<double>(raw_bytes_), strategy);
 }
 
@@ -317,7 +341,7 @@ void Plan::solve_policy(std::span<const std::vector<float>> importance) {
   if (!fits) refuse_budget("this policy");
 }
 
-void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
+void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor) {
   for (const LayerPlan& layer : layers_) {
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.code == SKV_CODE_PAPER && (layer.permitted[half] & 0x0AU) != 0) {
@@ -328,8 +352,9 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
   }
   allocate_floor(layers_, options);
   lay_out_all();
-  if (payload_bytes_ > budget_bytes_) {
-    refuse_budget("error-aware");
+  if (payload_bytes_ > limit_bytes_) {
+    if (!at_least_floor) refuse_budget("error-aware");
+    return;
   }
   // Rows may take what is left once every map is in its widest form and every section padded to the utmost; what that
   // reserve did not need is handed out in further rounds, until less than a row's smallest step is left.
@@ -337,19 +362,19 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs) {
   for (const LayerPlan& layer : layers_) {
     reserve += 2 * kSectionsPerHalf * (kSectionAlign - 1) + 2 * 24 * ((layer.shape.tokens + 63ULL) / 64);
   }
-  uint64_t row_budget = budget_bytes_ - payload_bytes_;
+  uint64_t row_budget = limit_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
   std::vector<LayerPlan> best = layers_;
-  uint64_t left = budget_bytes_ - payload_bytes_;
+  uint64_t left = limit_bytes_ - payload_bytes_;
   for (int round = 0; round < kFillRounds; ++round) {
     allocate_error_aware(layers_, options, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked,
                          row_budget);
     lay_out_all();
-    if (payload_bytes_ > budget_bytes_) {
-      row_budget -= std::min(row_budget, payload_bytes_ - budget_bytes_ + kFillSlack);
+    if (payload_bytes_ > limit_bytes_) {
+      row_budget -= std::min(row_budget, payload_bytes_ - limit_bytes_ + kFillSlack);
       continue;
     }
-    const uint64_t slack = budget_bytes_ - payload_bytes_;
+    const uint64_t slack = limit_bytes_ - payload_bytes_;
     if (slack <= left) {
       best = layers_;
       left = slack;
@@ -387,6 +412,7 @@ void Plan::set_tiers(int32_t layer, int half, std::span<const uint8_t> wanted) {
     }
   }
   target.tiers[half].assign(wanted.begin(), wanted.end());
+  replaced_ = true;
   lay_out_all();
 }
 

@@ -29,6 +29,8 @@ struct PlanOptions {
                                 0x3EU};  // K {4, 6, 8, RAW}, V {2, 4, 6, 8, RAW}: keys below 4 bits steal attention
   int32_t raw_dtype = 0;                 // 0: the cache's own
   bool unproven = false;                 // tiers below 8 bits without a verdict
+  int32_t pack = 0;                      // SKV_PACK_*
+  int64_t link_mbps = 0;                 // expected; 0: unknown
   Strategy strategy = Strategy::kErrorAware;
   int32_t uniform_tier = 2;
   Policy policy = Policy::kGreedy;
@@ -85,6 +87,11 @@ class Plan {
   // Chooses tiers; costs and importance are empty or one entry a layer. can_mask permits DROP.
   void solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance = {});
   void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
+  // Solves once more with another limit than the budget, for what packing will save of it. Throws BUDGET.
+  void spend(uint64_t limit);
+  // Whether it can: by this strategy, and the tiers are still its own.
+  bool spends() const { return solved_ && !replaced_ && options.strategy == Strategy::kErrorAware; }
+  bool packs(int32_t threads) const;
 
   bool needs_costs() const { return options.strategy == Strategy::kErrorAware; }
   bool needs_importance(Importance importance) const {
@@ -122,16 +129,18 @@ class Plan {
   void lay_out(LayerPlan& layer) const;
   void lay_out_all();
   void solve_uniform(uint8_t tier);
-  void solve_error_aware(std::span<const LayerCosts> costs);
+  void solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor);
   void solve_policy(std::span<const std::vector<float>> importance);
   void refuse_budget(const char* strategy) const;
 
   std::vector<LayerPlan> layers_;
   std::vector<LayerCosts> costs_;
   uint64_t payload_bytes_ = 0;
-  uint64_t budget_bytes_ = 0;
+  uint64_t budget_bytes_ = 0;  // asked for
+  uint64_t limit_bytes_ = 0;   // that the tiers keep
   uint64_t raw_bytes_ = 0;
   bool solved_ = false;
+  bool replaced_ = false;  // tiers by set_tiers
 };
 
 // Squared error of a tier relative to the 8-bit tier's, for a uniform quantizer: 4^(4-p); RAW 0.

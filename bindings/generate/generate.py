@@ -46,6 +46,7 @@ GROUPS = (
     Group("Verdict", "SKV_VERDICT_", "Whether tiers below 8 bits are safe for a model."),
     Group("Probe", "SKV_PROBE_", "What can find that out."),
     Group("Proof", "SKV_PROOF_", "Who allowed tiers below 8 bits."),
+    Group("Pack", "SKV_PACK_", "Whether encoding packs."),
     Group("EventKind", "SKV_EVENT_", "What happened at an endpoint."),
     Group("Scored", "SKV_SCORED_", "Where a plan's scores came from."),
     Group("Plane", "SKV_PLANE_", "What carries bytes between peers."),

@@ -362,15 +362,17 @@ func (x Probe) String() string { return nameOf(x, namesProbe) }
 type PlanKey int32
 
 const (
-	PlanSinks       PlanKey = 1 // leading tokens (of the sequence) kept RAW; default 4
-	PlanChunk       PlanKey = 2 // tokens that share means and balances, 32..256 in steps of 32; default 256
-	PlanKTransforms PlanKey = 3 // default MEAN|BALANCE|HADAMARD8 (HADAMARD16 when k_dim >= 256)
-	PlanVTransforms PlanKey = 4 // default HADAMARD8 (HADAMARD16 when v_dim >= 256)
-	PlanCode        PlanKey = 5 // SKV_CODE_*; default EMBEDDED
-	PlanKTiers      PlanKey = 6 // bit set of 1 << tier the plan may use; default {4,6,8,RAW}
-	PlanVTiers      PlanKey = 7 // default {2,4,6,8,RAW}
-	PlanRawDType    PlanKey = 8 // how RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16
-	PlanUnproven    PlanKey = 9 // 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0
+	PlanSinks       PlanKey = 1  // leading tokens (of the sequence) kept RAW; default 4
+	PlanChunk       PlanKey = 2  // tokens that share means and balances, 32..256 in steps of 32; default 256
+	PlanKTransforms PlanKey = 3  // default MEAN|BALANCE|HADAMARD8 (HADAMARD16 when k_dim >= 256)
+	PlanVTransforms PlanKey = 4  // default HADAMARD8 (HADAMARD16 when v_dim >= 256)
+	PlanCode        PlanKey = 5  // SKV_CODE_*; default EMBEDDED
+	PlanKTiers      PlanKey = 6  // bit set of 1 << tier the plan may use; default {4,6,8,RAW}
+	PlanVTiers      PlanKey = 7  // default {2,4,6,8,RAW}
+	PlanRawDType    PlanKey = 8  // how RAW rows of an F32 cache are sent: SKV_F32 (default), SKV_F16 or SKV_BF16
+	PlanUnproven    PlanKey = 9  // 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0
+	PlanPack        PlanKey = 10 // SKV_PACK_*: skv_encode packs (skv_payload_pack); "error-aware" then spends what that saves, and the budget counts packed bytes. Such plans are encoded whole. Default NEVER
+	PlanLinkMbps    PlanKey = 11 // expected link speed in Mb/s (a receipt's link_bits_per_s / 1e6), for PACK AUTO; default 0: unknown
 )
 
 var namesPlanKey = map[PlanKey]string{
@@ -383,10 +385,30 @@ var namesPlanKey = map[PlanKey]string{
 	PlanVTiers:      "SKV_PLAN_V_TIERS",
 	PlanRawDType:    "SKV_PLAN_RAW_DTYPE",
 	PlanUnproven:    "SKV_PLAN_UNPROVEN",
+	PlanPack:        "SKV_PLAN_PACK",
+	PlanLinkMbps:    "SKV_PLAN_LINK_MBPS",
 }
 
 // String is the C name, or the number of a value that this version does not know.
 func (x PlanKey) String() string { return nameOf(x, namesPlanKey) }
+
+// Pack: whether encoding packs.
+type Pack int32
+
+const (
+	PackNever  Pack = 0 // payloads are not packed
+	PackAlways Pack = 1 // payloads are packed
+	PackAuto   Pack = 2 // if packing and unpacking take less time than the bytes saved on the link
+)
+
+var namesPack = map[Pack]string{
+	PackNever:  "SKV_PACK_NEVER",
+	PackAlways: "SKV_PACK_ALWAYS",
+	PackAuto:   "SKV_PACK_AUTO",
+}
+
+// String is the C name, or the number of a value that this version does not know.
+func (x Pack) String() string { return nameOf(x, namesPack) }
 
 // PayloadKey: facts about a payload or one of its segments.
 type PayloadKey int32

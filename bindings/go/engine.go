@@ -96,6 +96,22 @@ func (e *Engine) Encode(cache *Cache, plan *Plan) (p *Payload, err error) {
 	return p, err
 }
 
+// Pack gives the same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+//
+// Errors: ErrState (layers missing, or packed already).
+func (e *Engine) Pack(payload *Payload) (p *Payload, err error) {
+	err = use([]holder{e, payload}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 {
+			status := abi.Lib.PayloadPack(h[0], h[1], &at.handle, &at.err)
+			if status == 0 {
+				p = newPayload(at.handle)
+			}
+			return status
+		})
+	})
+	return p, err
+}
+
 // EncodeInto does the same into the caller's memory of [Plan.Bytes] bytes, 16-byte aligned (see [AlignedBytes]), which stays
 // pinned until the payload is closed.
 //

@@ -183,6 +183,7 @@ type Receipt struct {
 	KMass             [8]float64 // attention of the queries by tier of the tokens' K rows; 0 without queries
 	VMass             [8]float64 // the same by tier of their V rows
 	LinkBitsPerS      float64    // payload bits over wire time; 0 when not sent here
+	UnpackedBytes     uint64     // of the payload before it was packed; 0: not packed
 }
 
 // Receipt is what was done so far: after encoding, after a transfer, after decoding.
@@ -197,6 +198,6 @@ func (p *Payload) Receipt() (Receipt, error) {
 		BreakEvenBitsPerS: raw.BreakEvenBitsPerS, Int4: Verdict(raw.Int4), Proof: Proof(raw.Proof), PredictedKL: raw.PredictedKl,
 		WorstSNRDB: raw.WorstSnrDb, WorstLayer: int(raw.WorstLayer), WorstHead: int(raw.WorstHead),
 		EscalatedLayers: raw.EscalatedLayers, RawIsFaster: int(raw.RawIsFaster), DroppedRows: raw.DroppedRows, KMass: raw.KMass,
-		VMass: raw.VMass, LinkBitsPerS: raw.LinkBitsPerS,
+		VMass: raw.VMass, LinkBitsPerS: raw.LinkBitsPerS, UnpackedBytes: raw.UnpackedBytes,
 	}, err
 }

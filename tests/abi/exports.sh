@@ -13,6 +13,6 @@ diff -u "$work/listed" "$work/exported" || { echo "the library exports (+) somet
 nm -D --defined-only --with-symbol-versions "$SKV_LIBRARY" | grep -q 'skv_version@@SPECTRUMKV_0' || { echo "no version node SPECTRUMKV_0"; exit 1; }
 readelf -d "$SKV_LIBRARY" | grep -q 'SONAME.*\[libspectrumkv.so.0\]' || { echo "SONAME is not libspectrumkv.so.0"; exit 1; }
 if [[ -z ${SKV_SANITIZE:-} ]]; then
-  readelf -d "$SKV_LIBRARY" | sed -n 's/.*NEEDED.*\[\(.*\)\].*/\1/p' | grep -vE '^(libc|libm|libstdc\+\+|libgcc_s|libssl|libcrypto|ld-linux-[a-z0-9-]+)\.so' && { echo "unexpected NEEDED"; exit 1; }
+  readelf -d "$SKV_LIBRARY" | sed -n 's/.*NEEDED.*\[\(.*\)\].*/\1/p' | grep -vE '^(libc|libm|libstdc\+\+|libgcc_s|libssl|libcrypto|libzstd|ld-linux-[a-z0-9-]+)\.so' && { echo "unexpected NEEDED"; exit 1; }
 fi
 echo "$(wc -l <"$work/exported") exports as listed"

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "llama": {"error", "cache", "payload", "llama"},
     "transport/frame": {"error", "transport/frame"},
 }
-ONLY_IN = {"codec": {"codec", "payload_handle", "payload_device", "payload_stages", "probe", "api"}, "transport/endpoint": {"api"}}
+ONLY_IN = {"codec": {"codec", "payload_handle", "payload_device", "packing", "payload_packed", "payload_stages", "probe", "api"}, "transport/endpoint": {"api"}}
 
 problems: list[str] = []
 

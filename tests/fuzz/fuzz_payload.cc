@@ -24,6 +24,27 @@ void put(std::span<std::byte> bytes, size_t offset, uint64_t value) {
   std::memcpy(bytes.data() + offset, &value, sizeof value);
 }
 
+// The same of a packed payload and its records.
+void make_good_packed(std::span<std::byte> packed) {
+  if (packed.size() < skv::kPackedFrontBytes) return;
+  put(packed, 16, packed.size());
+  put(packed, 56, digest(packed.data(), 56));
+  put(packed, skv::kPackedHeaderBytes + 120, digest(packed.data() + skv::kPackedHeaderBytes, 120));
+  for (size_t at = skv::kPackedFrontBytes; packed.size() - at > skv::kRecordHeaderBytes;) {
+    uint64_t size = 0;
+    std::memcpy(&size, packed.data() + at + 8, sizeof size);
+    if (size <= skv::kRecordHeaderBytes || size > packed.size() - at) return;
+    const std::span<std::byte> record = packed.subspan(at, size);
+    std::vector<uint64_t> leaves(skv::leaf_count(size));
+    for (uint64_t i = 0; i < leaves.size(); ++i) {
+      const std::span<const std::byte> leaf = skv::leaf_of(record, i);
+      leaves[i] = digest(leaf.data(), leaf.size());
+    }
+    skv::seal_segment(record, leaves);
+    at += size;
+  }
+}
+
 // Total and digests made to agree with the bytes, as far as segments can be found in them.
 void make_good(std::span<std::byte> payload) {
   if (payload.size() < skv::kHeaderBytes) return;
@@ -49,6 +70,12 @@ void require(bool condition) {
 }
 
 void read(std::span<const std::byte> bytes) {
+  if (skv::is_packed(bytes)) {
+    const auto payload = skv::Payload::open(bytes, nullptr);
+    skv::verify_layers(nullptr, *payload, 0, static_cast<int32_t>(payload->segments().size()));
+    payload->receipt();
+    return;
+  }
   const skv::Parsed parsed = skv::parse(bytes);
   uint64_t at = skv::kHeaderBytes;
   for (const Segment& segment : parsed.segments) {
@@ -78,7 +105,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   std::vector<std::byte> bytes(size - 1);
   if (!bytes.empty()) std::memcpy(bytes.data(), data + 1, bytes.size());
-  if ((data[0] & 1U) != 0) make_good(bytes);
+  if ((data[0] & 1U) != 0) skv::is_packed(bytes) ? make_good_packed(bytes) : make_good(bytes);
   try {
     read(bytes);
   } catch (const skv::Error&) {

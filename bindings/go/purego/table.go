@@ -67,6 +67,7 @@ func functions(t *abi.Table) map[string]any {
 		"skv_encode_into":           &t.EncodeInto,
 		"skv_payload_create":        &t.PayloadCreate,
 		"skv_encode_layer":          &t.EncodeLayer,
+		"skv_payload_pack":          &t.PayloadPack,
 		"skv_payload_open":          &t.PayloadOpen,
 		"skv_payload_open_on":       &t.PayloadOpenOn,
 		"skv_payload_verify":        &t.PayloadVerify,

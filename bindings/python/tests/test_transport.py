@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import spectrumkv as skv
-from conftest import encode, kv_arrays
+from conftest import empty_like, encode, kv_arrays
 
 MODEL = bytes(range(32))
 
@@ -98,6 +98,29 @@ def test_into_the_callers_memory(uri: str) -> None:
         gc.collect()
         got.verify()
         sending.result(5)
+
+
+def test_a_packed_payload_arrives_and_is_what_it_was(uri: str) -> None:
+    with skv.Engine(threads=1) as engine, some_payload(layers=3) as plain, engine.pack(plain) as packed:
+        assert packed.nbytes < plain.nbytes
+        with pytest.raises(skv.StateError, match="packed already"):
+            engine.pack(packed)
+        with pair(uri) as (a, b):
+            sending = a.send(7, packed)
+            offer = b.recv_offer()
+            offer.accept()
+            offer.result(5)
+            sending.result(5)
+            got = offer.payload()
+            assert bytes(got) == bytes(packed)
+            receipt = got.receipt()
+            assert (receipt.payload_bytes, receipt.unpacked_bytes) == (packed.nbytes, plain.nbytes)
+            arrays = [empty_like(kv_arrays(layers=3)) for _ in range(2)]
+            for source, memory in zip((plain, got), arrays):
+                with skv.Cache.from_arrays(memory) as cache:
+                    engine.decode(source, cache)
+            for (k, v), (packed_k, packed_v) in zip(*arrays):
+                assert k.any() and np.array_equal(k, packed_k) and np.array_equal(v, packed_v)
 
 
 def test_collection_during_a_send_is_safe(uri: str) -> None:

@@ -67,6 +67,7 @@ package abi
 #cgo nocallback skv_encode_into
 #cgo nocallback skv_payload_create
 #cgo nocallback skv_encode_layer
+#cgo nocallback skv_payload_pack
 #cgo nocallback skv_payload_open
 #cgo nocallback skv_payload_open_on
 #cgo nocallback skv_payload_verify
@@ -275,6 +276,9 @@ func init() {
 		},
 		EncodeLayer: func(engine unsafe.Pointer, cache unsafe.Pointer, plan unsafe.Pointer, layer int32, stream unsafe.Pointer, payload unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_encode_layer((*C.skv_engine)(unsafe.Pointer(engine)), (*C.skv_cache)(unsafe.Pointer(cache)), (*C.skv_plan)(unsafe.Pointer(plan)), C.int32_t(layer), stream, (*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PayloadPack: func(engine unsafe.Pointer, payload unsafe.Pointer, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_payload_pack((*C.skv_engine)(unsafe.Pointer(engine)), (*C.skv_payload)(unsafe.Pointer(payload)), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		PayloadOpen: func(bytes unsafe.Pointer, size uintptr, out *unsafe.Pointer, err *Error) int32 {
 			return int32(C.skv_payload_open(bytes, C.size_t(size), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))

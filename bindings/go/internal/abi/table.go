@@ -43,6 +43,7 @@ type Receipt struct {
 	KMass             [8]float64 // attention of the queries on tokens, by tier of their K row; sums to 1; 0 without queries
 	VMass             [8]float64 // the same by tier of their V row
 	LinkBitsPerS      float64    // payload bits / wire_ns; 0 when not sent here
+	UnpackedBytes     uint64     // of the payload before it was packed (payload_bytes is what is sent); 0: not packed
 }
 
 // EndpointStats is skv_endpoint_stats.
@@ -152,6 +153,7 @@ type Table struct {
 	EncodeInto         func(engine unsafe.Pointer, cache unsafe.Pointer, plan unsafe.Pointer, stream unsafe.Pointer, buffer unsafe.Pointer, bytes uintptr, out *unsafe.Pointer, err *Error) int32                                                   // skv_encode_into
 	PayloadCreate      func(cache unsafe.Pointer, plan unsafe.Pointer, buffer unsafe.Pointer, bytes uintptr, out *unsafe.Pointer, err *Error) int32                                                                                                 // skv_payload_create
 	EncodeLayer        func(engine unsafe.Pointer, cache unsafe.Pointer, plan unsafe.Pointer, layer int32, stream unsafe.Pointer, payload unsafe.Pointer, err *Error) int32                                                                         // skv_encode_layer
+	PayloadPack        func(engine unsafe.Pointer, payload unsafe.Pointer, out *unsafe.Pointer, err *Error) int32                                                                                                                                   // skv_payload_pack
 	PayloadOpen        func(bytes unsafe.Pointer, size uintptr, out *unsafe.Pointer, err *Error) int32                                                                                                                                              // skv_payload_open
 	PayloadOpenOn      func(engine unsafe.Pointer, bytes unsafe.Pointer, size uintptr, out *unsafe.Pointer, err *Error) int32                                                                                                                       // skv_payload_open_on
 	PayloadVerify      func(payload unsafe.Pointer, err *Error) int32                                                                                                                                                                               // skv_payload_verify

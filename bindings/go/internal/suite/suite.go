@@ -248,7 +248,19 @@ func parts(t *testing.T) {
 	if worst(a, b) != 0 {
 		t.Error("decoded layer by layer differs")
 	}
-	_, err := engine.EncodeInto(cache, plan, buffer[:len(buffer)-16])
+	packed := must[*skv.Payload](t)(engine.Pack(into))
+	small := must[[]byte](t)(packed.Bytes())
+	if receipt := must[skv.Receipt](t)(packed.Receipt()); len(small) >= len(whole) || receipt.UnpackedBytes != uint64(len(whole)) {
+		t.Errorf("packed to %d of %d bytes, receipt %d", len(small), len(whole), receipt.UnpackedBytes)
+	}
+	c := zeros()
+	ok(t, engine.Decode(must[*skv.Payload](t)(skv.Open(small)), View(t, c)))
+	if worst(a, c) != 0 {
+		t.Error("decoded from the packed form differs")
+	}
+	_, err := engine.Pack(packed)
+	is(t, err, skv.ErrState)
+	_, err = engine.EncodeInto(cache, plan, buffer[:len(buffer)-16])
 	is(t, err, skv.ErrTooSmall)
 }
 

@@ -110,6 +110,7 @@ class skv_receipt(Structure):
         ("k_mass", c_double * 8),
         ("v_mass", c_double * 8),
         ("link_bits_per_s", c_double),
+        ("unpacked_bytes", c_uint64),
     )
 
 
@@ -257,6 +258,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_encode_layer": (STATUS, (ENGINE, CACHE, PLAN, _I32, c_void_p, PAYLOAD, ERR)),
     "skv_payload_open": (STATUS, (c_void_p, c_size_t, POINTER(PAYLOAD), ERR)),
     "skv_payload_open_on": (STATUS, (ENGINE, c_void_p, c_size_t, POINTER(PAYLOAD), ERR)),
+    "skv_payload_pack": (STATUS, (ENGINE, PAYLOAD, POINTER(PAYLOAD), ERR)),
     "skv_payload_verify": (STATUS, (PAYLOAD, ERR)),
     "skv_payload_copy": (STATUS, (PAYLOAD, c_void_p, c_size_t, ERR)),
     "skv_payload_data": (STATUS, (PAYLOAD, POINTER(c_void_p), POINTER(c_size_t), ERR)),

@@ -188,6 +188,16 @@ class PlanKey(IntEnum):
     V_TIERS = 7
     RAW_DTYPE = 8
     UNPROVEN = 9
+    PACK = 10
+    LINK_MBPS = 11
+
+
+class Pack(IntEnum):
+    """Whether `Engine.encode` packs: an entropy coder takes without loss what the tiers left."""
+
+    NEVER = 0
+    ALWAYS = 1
+    AUTO = 2
 
 
 class Verdict(IntEnum):
@@ -309,6 +319,7 @@ PREFIXES: Final[dict[type[IntEnum | IntFlag], str]] = {
     Verdict: "SKV_VERDICT_",
     Probe: "SKV_PROBE_",
     Proof: "SKV_PROOF_",
+    Pack: "SKV_PACK_",
     Plane: "SKV_PLANE_",
     Security: "SKV_SECURITY_",
     EngineKey: "SKV_ENGINE_",

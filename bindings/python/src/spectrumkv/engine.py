@@ -120,6 +120,17 @@ class Engine(Handle):
         with self._use() as engine, cache._use() as view, plan._use() as solved, payload._use() as target:
             library().call("skv_encode_layer", engine, view, solved, layer, on, target)
 
+    def pack(self, payload: Payload) -> Payload:
+        """The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other; in host memory.
+
+        Raises:
+            StateError: layers are missing, or it is packed already.
+        """
+        handle = PAYLOAD()
+        with self._use() as engine, payload._use() as source:
+            library().call("skv_payload_pack", engine, source, byref(handle))
+        return Payload(handle, None)
+
     def open(self, data: object) -> Payload:
         """Opens contiguous bytes on the engine's device (CUDA memory for a CUDA engine) as a payload, as `Payload.open`
         does with the host's. They must be complete; they are not copied, but kept alive.

@@ -60,6 +60,7 @@ class Receipt:
         dropped_rows: K and V rows not sent.
         k_mass, v_mass: attention of the queries by the tier of the tokens' K and V rows; empty without queries.
         link_bits_per_s: payload bits over wire time; 0 when not sent here.
+        unpacked_bytes: of the payload before it was packed; 0: not packed.
     """
 
     scored: Scored
@@ -89,6 +90,7 @@ class Receipt:
     k_mass: dict[Tier, float]
     v_mass: dict[Tier, float]
     link_bits_per_s: float
+    unpacked_bytes: int
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,7 @@ class Payload(Handle):
             k_mass={tier: raw.k_mass[tier] for tier in Tier if raw.k_mass[tier]},
             v_mass={tier: raw.v_mass[tier] for tier in Tier if raw.v_mass[tier]},
             link_bits_per_s=raw.link_bits_per_s,
+            unpacked_bytes=raw.unpacked_bytes,
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spectrumkv._abi import PLAN, SCORES, library
 from spectrumkv._handle import Handle
 from spectrumkv.buffers import Buffer, describe, to_dtype
-from spectrumkv.constants import Code, DType, Half, PlanKey, Status, Tier, Transform
+from spectrumkv.constants import Code, DType, Half, Pack, PlanKey, Status, Tier, Transform
 from spectrumkv.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ class Plan(Handle):
         k_tiers, v_tiers: tiers the plan may use.
         raw_dtype: how RAW rows of a float32 cache are sent.
         profile: what is known of the model; copied.
+        pack: whether `Engine.encode` packs the payload, for slow links; the budget then counts packed bytes.
+        link_mbps: expected link speed in Mb/s, which `Pack.AUTO` decides by.
         unproven: allow tiers below 8 bits without a verdict. Else `solve` wants a profile with one, or scores with queries.
 
     Raises:
@@ -142,6 +144,8 @@ class Plan(Handle):
         v_tiers: Iterable[Tier] | None = None,
         raw_dtype: DType | str | None = None,
         profile: Profile | None = None,
+        pack: Pack | None = None,
+        link_mbps: int | None = None,
         unproven: bool = False,
     ) -> None:
         if budget is not None and budget_bytes is not None:
@@ -167,6 +171,8 @@ class Plan(Handle):
             PlanKey.K_TIERS: _tier_set(k_tiers),
             PlanKey.V_TIERS: _tier_set(v_tiers),
             PlanKey.RAW_DTYPE: None if raw_dtype is None else to_dtype(raw_dtype),
+            PlanKey.PACK: pack,
+            PlanKey.LINK_MBPS: link_mbps,
             PlanKey.UNPROVEN: 1 if unproven else None,
         }
         for key, value in options.items():

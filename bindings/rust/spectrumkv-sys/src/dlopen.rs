@@ -66,6 +66,7 @@ pub(crate) struct Table {
     skv_payload_identity: unsafe extern "C" fn(*const skv_payload, *mut u8, *mut u8, *mut skv_error) -> skv_status,
     skv_payload_open: unsafe extern "C" fn(*const ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_open_on: unsafe extern "C" fn(*mut skv_engine, *const ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
+    skv_payload_pack: unsafe extern "C" fn(*mut skv_engine, *mut skv_payload, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_receipt: unsafe extern "C" fn(*const skv_payload, *mut skv_receipt, *mut skv_error) -> skv_status,
     skv_payload_verify: unsafe extern "C" fn(*mut skv_payload, *mut skv_error) -> skv_status,
     skv_plan_bytes: unsafe extern "C" fn(*const skv_plan, *mut u64, *mut skv_error) -> skv_status,
@@ -180,6 +181,7 @@ impl Table {
                 skv_payload_identity: *library.get(c"skv_payload_identity")?,
                 skv_payload_open: *library.get(c"skv_payload_open")?,
                 skv_payload_open_on: *library.get(c"skv_payload_open_on")?,
+                skv_payload_pack: *library.get(c"skv_payload_pack")?,
                 skv_payload_receipt: *library.get(c"skv_payload_receipt")?,
                 skv_payload_verify: *library.get(c"skv_payload_verify")?,
                 skv_plan_bytes: *library.get(c"skv_plan_bytes")?,
@@ -532,6 +534,11 @@ pub unsafe fn skv_payload_open(bytes: *const ::core::ffi::c_void, size: usize, o
 pub unsafe fn skv_payload_open_on(engine: *mut skv_engine, bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_payload_open_on)(engine, bytes, size, out, err) }
+}
+
+pub unsafe fn skv_payload_pack(engine: *mut skv_engine, payload: *mut skv_payload, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_payload_pack)(engine, payload, out, err) }
 }
 
 pub unsafe fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status {

@@ -65,6 +65,7 @@ unsafe extern "C" {
     pub fn skv_payload_identity(payload: *const skv_payload, fingerprint: *mut u8, request_id: *mut u8, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_open(bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_open_on(engine: *mut skv_engine, bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
+    pub fn skv_payload_pack(engine: *mut skv_engine, payload: *mut skv_payload, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_verify(payload: *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_bytes(plan: *const skv_plan, out: *mut u64, err: *mut skv_error) -> skv_status;

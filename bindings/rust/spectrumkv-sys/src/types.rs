@@ -107,6 +107,11 @@ pub const SKV_PLAN_K_TIERS: i32 = 6;
 pub const SKV_PLAN_V_TIERS: i32 = 7;
 pub const SKV_PLAN_RAW_DTYPE: i32 = 8;
 pub const SKV_PLAN_UNPROVEN: i32 = 9;
+pub const SKV_PLAN_PACK: i32 = 10;
+pub const SKV_PLAN_LINK_MBPS: i32 = 11;
+pub const SKV_PACK_NEVER: i32 = 0;
+pub const SKV_PACK_ALWAYS: i32 = 1;
+pub const SKV_PACK_AUTO: i32 = 2;
 pub const SKV_PAYLOAD_BYTES: i32 = 1;
 pub const SKV_PAYLOAD_LAYERS: i32 = 2;
 pub const SKV_PAYLOAD_RAW_BYTES: i32 = 3;
@@ -268,10 +273,11 @@ pub struct skv_receipt {
     pub k_mass: [f64; 8usize],
     pub v_mass: [f64; 8usize],
     pub link_bits_per_s: f64,
+    pub unpacked_bytes: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of skv_receipt"][::core::mem::size_of::<skv_receipt>() - 408usize];
+    ["Size of skv_receipt"][::core::mem::size_of::<skv_receipt>() - 416usize];
     ["Alignment of skv_receipt"][::core::mem::align_of::<skv_receipt>() - 8usize];
     [
         "Offset of field: skv_receipt::struct_size",
@@ -357,6 +363,9 @@ const _: () = {
     [
         "Offset of field: skv_receipt::link_bits_per_s",
     ][::core::mem::offset_of!(skv_receipt, link_bits_per_s) - 400usize];
+    [
+        "Offset of field: skv_receipt::unpacked_bytes",
+    ][::core::mem::offset_of!(skv_receipt, unpacked_bytes) - 408usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

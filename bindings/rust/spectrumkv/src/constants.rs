@@ -304,6 +304,22 @@ constants! {
         RAW_DTYPE = SKV_PLAN_RAW_DTYPE,
         /// 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0.
         UNPROVEN = SKV_PLAN_UNPROVEN,
+        /// SKV_PACK_*: skv_encode packs (skv_payload_pack); "error-aware" then spends what that saves, and the budget counts packed bytes. Such plans are encoded whole. Default NEVER.
+        PACK = SKV_PLAN_PACK,
+        /// Expected link speed in Mb/s (a receipt's link_bits_per_s / 1e6), for PACK AUTO; default 0: unknown.
+        LINK_MBPS = SKV_PLAN_LINK_MBPS,
+    }
+}
+
+constants! {
+    /// Whether encoding packs.
+    Pack {
+        /// Payloads are not packed.
+        NEVER = SKV_PACK_NEVER,
+        /// Payloads are packed.
+        ALWAYS = SKV_PACK_ALWAYS,
+        /// If packing and unpacking take less time than the bytes saved on the link.
+        AUTO = SKV_PACK_AUTO,
     }
 }
 

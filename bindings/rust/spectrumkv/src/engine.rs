@@ -114,6 +114,18 @@ impl Engine {
         Ok(unsafe { Payload::from_raw(out, None) })
     }
 
+    /// The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+    ///
+    /// # Errors
+    /// `STATE` (layers missing, or packed already).
+    pub fn pack(&self, payload: &Payload<'_>) -> Result<Payload<'static>> {
+        let mut out = null_mut();
+        // SAFETY: both handles live.
+        call(|err| unsafe { sys::skv_payload_pack(self.as_ptr(), payload.as_ptr(), &mut out, err) })?;
+        // SAFETY: a new handle that owns its bytes.
+        Ok(unsafe { Payload::from_raw(out, None) })
+    }
+
     /// Encodes one layer into its place in a payload of [`Payload::create`], while others are still being computed.
     ///
     /// # Errors

@@ -110,6 +110,8 @@ pub struct Receipt {
     pub v_mass: [f64; 8],
     /// Payload bits over wire time; 0 when not sent here.
     pub link_bits_per_s: f64,
+    /// Of the payload before it was packed; 0: not packed.
+    pub unpacked_bytes: u64,
 }
 
 /// One layer of a payload.
@@ -362,6 +364,7 @@ impl<'b> Payload<'b> {
             k_mass: raw.k_mass,
             v_mass: raw.v_mass,
             link_bits_per_s: raw.link_bits_per_s,
+            unpacked_bytes: raw.unpacked_bytes,
         })
     }
 }

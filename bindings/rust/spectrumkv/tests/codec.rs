@@ -20,6 +20,21 @@ fn a_cache_comes_back_within_its_budget() {
 }
 
 #[test]
+fn a_packed_payload_is_smaller_and_decodes_to_the_same() {
+    let (engine, memory, mut direct, mut unpacked) = (engine(), layers(), zeros(), zeros());
+    let cache = source(&memory);
+    let plain = engine.encode(&cache, &plan(&engine, &cache, 0.4)).unwrap();
+    let packed = engine.pack(&plain).unwrap();
+    let bytes = packed.bytes().unwrap().to_vec();
+    assert!(bytes.len() < plain.bytes().unwrap().len());
+    assert_eq!(packed.receipt().unwrap().unpacked_bytes, plain.bytes().unwrap().len() as u64);
+    engine.decode(&plain, &mut target(&mut direct)).unwrap();
+    engine.decode(&Payload::open(&bytes).unwrap(), &mut target(&mut unpacked)).unwrap();
+    assert_eq!(direct, unpacked);
+    assert_eq!(engine.pack(&packed).unwrap_err().status(), Status::STATE);
+}
+
+#[test]
 fn raw_is_lossless_for_every_element_type() {
     fn lossless<T: Element + PartialEq + std::fmt::Debug>(of: impl Fn(f32) -> T) {
         let engine = engine();

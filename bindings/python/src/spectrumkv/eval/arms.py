@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from spectrumkv.cache import Cache
-from spectrumkv.constants import Code, Status
+from spectrumkv.constants import Code, Pack, Status
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError, StateError
 from spectrumkv.plan import Plan, Scores
@@ -48,15 +48,17 @@ class Arm:
 
 def new_plan(engine: Engine, strategy: str, **options: Any) -> Plan:
     """An unsolved plan with more of `Plan`'s options. ``NAME/embedded`` is a policy of the paper with this library's code
-    and transforms.
+    and transforms, ``NAME/packed`` one whose payloads are packed.
 
     Arms are compared whatever a probe says of them: the paper's codec, which one may refuse, is part of the comparison.
     """
-    name, _, code = strategy.partition("/")
-    if code not in ("", "embedded"):
-        raise ValueError(f"strategy {strategy!r}: wanted NAME or NAME/embedded")
-    if code:
+    name, _, form = strategy.partition("/")
+    if form not in ("", "embedded", "packed"):
+        raise ValueError(f"strategy {strategy!r}: wanted NAME, NAME/embedded or NAME/packed")
+    if form == "embedded":
         options["code"] = Code.EMBEDDED
+    if form == "packed":
+        options["pack"] = Pack.ALWAYS
     if name != "error-aware":  # the only one that a profile's multipliers are for
         options.pop("profile", None)
     return Plan(engine, strategy=name, unproven=True, **options)

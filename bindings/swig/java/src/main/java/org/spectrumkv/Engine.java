@@ -100,6 +100,20 @@ public final class Engine extends Handle {
   }
 
   /**
+   * The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+   *
+   * @throws SpectrumKVException STATE (layers missing, or packed already)
+   */
+  public Payload pack(Payload payload) {
+    long[] out = new long[1];
+    try (Use engine = use();
+        Use source = payload.use()) {
+      Native.skv_payload_pack(engine.handle, source.handle, out);
+    }
+    return new Payload(out[0], null);
+  }
+
+  /**
    * The same into a direct buffer of {@link Plan#bytes()} bytes, 16-byte aligned, kept until the payload is closed.
    *
    * @throws SpectrumKVException as encode, TOO_SMALL, ARGUMENT (alignment)

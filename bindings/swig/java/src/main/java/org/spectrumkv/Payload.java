@@ -144,7 +144,8 @@ public final class Payload extends Handle {
       long droppedRows,
       double[] kMass,
       double[] vMass,
-      double linkBitsPerSecond) {}
+      double linkBitsPerSecond,
+      long unpackedBytes) {}
 
   /** What was done so far: after encoding, after a transfer, after decoding. */
   public Receipt receipt() {
@@ -156,7 +157,7 @@ public final class Payload extends Handle {
           r.getScore_ns(), r.getPlan_ns(), r.getEncode_ns(), r.getDecode_ns(), r.getWire_ns(), r.getPlane(), r.getCode(),
           r.getBreak_even_bits_per_s(), r.getInt4(), r.getProof(), r.getPredicted_kl(), r.getWorst_snr_db(), r.getWorst_layer(),
           r.getWorst_head(), r.getEscalated_layers(), r.getRaw_is_faster(), r.getDropped_rows(), r.getK_mass(), r.getV_mass(),
-          r.getLink_bits_per_s());
+          r.getLink_bits_per_s(), r.getUnpacked_bytes());
     } finally {
       r.delete();
     }

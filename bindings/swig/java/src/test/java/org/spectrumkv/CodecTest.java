@@ -55,6 +55,25 @@ class CodecTest {
   }
 
   @Test
+  void aPackedPayloadIsSmallerAndDecodesToTheSame() {
+    ByteBuffer[] direct = zeros();
+    ByteBuffer[] unpacked = zeros();
+    try (Engine engine = engine();
+        Payload plain = payload();
+        Payload packed = engine.pack(plain);
+        Payload opened = Payload.open(packed.toByteArray());
+        Cache a = view(direct);
+        Cache b = view(unpacked)) {
+      assertTrue(packed.bytes() < plain.bytes());
+      assertEquals(plain.bytes(), packed.receipt().unpackedBytes());
+      engine.decode(plain, a);
+      engine.decode(opened, b);
+      assertEquals(0, worst(direct, unpacked));
+      fails(NativeConstants.SKV_E_STATE, () -> engine.pack(packed));
+    }
+  }
+
+  @Test
   void layerByLayerAndIntoMemoryEqualAtOnce() {
     ByteBuffer[] a = zeros();
     ByteBuffer[] b = zeros();

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "packed.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "error.h"
+
+namespace skv {
+namespace {
+
+using ull = unsigned long long;
+
+constexpr char kMagic[] = "SKVP";
+constexpr char kRecordMagic[] = "SEGP";
+constexpr uint8_t kMajor = 1;
+constexpr uint64_t kEntryBytes = 8;  // of a record's table: plain bytes, bytes
+constexpr uint32_t kMethodZstd = 1;
+// Level 1 gives the bytes of level 3 to 0.3 %; negative levels leave out the entropy coding that all gain is from
+// (docs/results/quality.md).
+constexpr int kLevel = 1;
+
+template <class T>
+T take(std::span<const std::byte> bytes, uint64_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
+
+template <class T>
+void put(std::span<std::byte> out, uint64_t offset, T value) {
+  std::memcpy(out.data() + offset, &value, sizeof value);
+}
+
+bool all_zero(std::span<const std::byte> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
+
+// Like a segment's digest: leaves of 64 KiB, then the header and the leaves.
+uint64_t digest_of(std::span<const std::byte> record, Digest digest) {
+  std::vector<uint64_t> leaves(leaf_count(record.size()));
+  for (uint64_t i = 0; i < leaves.size(); ++i) {
+    const std::span<const std::byte> leaf = leaf_of(record, i);
+    leaves[i] = digest(leaf.data(), leaf.size());
+  }
+  return root_of(record, leaves);
+}
+
+// Where a segment is cut: at its sections, each in pieces of at most 128 KiB. Planes 2 and 3 are as good as random: not
+// worth zstd's time.
+struct Cut {
+  Extent extent;
+  bool pack;
+};
+std::vector<Cut> cuts_of(const SegmentLayout& layout) {
+  std::vector<Cut> cuts;
+  const auto add = [&](uint64_t begin, uint64_t end, bool pack) {
+    for (; begin < end; begin += std::min(kPieceBytes, end - begin)) {
+      cuts.push_back({{begin, std::min(kPieceBytes, end - begin)}, pack});
+    }
+  };
+  uint64_t at = 0;
+  const auto section = [&](const Extent& extent, bool pack) {
+    if (extent.bytes == 0) return;
+    add(at, extent.offset, false);  // the segment's header, then what pads
+    add(extent.offset, extent.offset + extent.bytes, pack);
+    at = extent.offset + extent.bytes;
+  };
+  for (const HalfLayout& h : layout.half) {
+    section(h.vectors, true);
+    section(h.map, true);
+  }
+  for (const HalfLayout& h : layout.half) {
+    section(h.scales, true);
+    section(h.two, true);
+    section(h.nibble, true);
+    section(h.plane2, false);
+    section(h.plane3, false);
+    section(h.raw, true);
+  }
+  add(at, layout.bytes, false);
+  return cuts;
+}
+
+std::vector<std::byte> record_of(std::span<const std::byte> segment, const Segment& of, Digest digest, bool pack) {
+  const std::vector<Cut> cuts = cuts_of(of.layout);
+  const uint64_t body = kRecordHeaderBytes + kEntryBytes * cuts.size();
+  std::vector<std::byte> record(body + segment.size() + kSectionAlign);
+  const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
+  if (context == nullptr) throw std::bad_alloc();
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, kLevel);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
+  std::vector<std::byte> scratch(ZSTD_compressBound(kPieceBytes));
+  uint64_t at = body;
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    const Extent& from = cuts[i].extent;
+    size_t size = from.bytes;
+    if (pack && cuts[i].pack) {
+      const size_t made =
+          ZSTD_compress2(context.get(), scratch.data(), scratch.size(), segment.data() + from.offset, from.bytes);
+      if (ZSTD_isError(made) != 0) fail(SKV_E_INTERNAL, "zstd: %s", ZSTD_getErrorName(made));
+      size = std::min(size, made);
+    }
+    std::memcpy(record.data() + at, size < from.bytes ? scratch.data() : segment.data() + from.offset, size);
+    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i, static_cast<uint32_t>(from.bytes));
+    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i + 4, static_cast<uint32_t>(size));
+    at += size;
+  }
+  record.resize(align_up(at));
+  std::memcpy(record.data(), kRecordMagic, 4);
+  put(std::span(record), 4, of.shape.layer);
+  put(std::span(record), 8, static_cast<uint64_t>(record.size()));
+  put(std::span(record), 16, static_cast<uint64_t>(segment.size()));
+  put(std::span(record), 24, static_cast<uint32_t>(cuts.size()));
+  put(std::span(record), 56, digest_of(record, digest));
+  return record;
+}
+
+}  // namespace
+
+bool is_packed(std::span<const std::byte> bytes) {
+  return bytes.size() >= 4 && std::memcmp(bytes.data(), kMagic, 4) == 0;
+}
+
+PackedHeader parse_packed_header(std::span<const std::byte> bytes) {
+  if (bytes.size() < kPackedFrontBytes) {
+    fail(SKV_E_TRUNCATED, "packed payload of %zu bytes: its headers alone have 192", bytes.size());
+  }
+  if (!is_packed(bytes)) fail(SKV_E_MALFORMED, "magic %08x: wanted \"SKVP\"", take<uint32_t>(bytes, 0));
+  if (take<uint8_t>(bytes, 4) != kMajor) {
+    fail(SKV_E_VERSION, "packed major %u: this library reads %u", take<uint8_t>(bytes, 4), kMajor);
+  }
+  const uint64_t digest = XXH3_64bits(bytes.data(), 56);
+  if (digest != take<uint64_t>(bytes, 56)) {
+    fail(SKV_E_CHECKSUM, "packed header digest is %016llx, its bytes give %016llx",
+         static_cast<ull>(take<uint64_t>(bytes, 56)), static_cast<ull>(digest));
+  }
+  if (take<uint16_t>(bytes, 6) != kPackedHeaderBytes) {
+    fail(SKV_E_MALFORMED, "packed header of %u bytes, wanted 64", take<uint16_t>(bytes, 6));
+  }
+  PackedHeader header;
+  header.layer_count = take<uint32_t>(bytes, 12);
+  if (header.layer_count == 0 || header.layer_count > kMaxLayers) {
+    fail(SKV_E_MALFORMED, "%u packed layers, wanted 1..%u", header.layer_count, kMaxLayers);
+  }
+  if (take<uint8_t>(bytes, 5) == 0 && !all_zero(bytes.subspan(36, 20))) {
+    fail(SKV_E_MALFORMED, "reserved packed header bytes 36-55 are not zero");
+  }
+  if ((take<uint32_t>(bytes, 8) & 0xFFFFU) != 0) {
+    fail(SKV_E_FEATURE, "packed flags %08x: bits 0-15 need a newer reader", take<uint32_t>(bytes, 8));
+  }
+  if (take<uint32_t>(bytes, 32) != kMethodZstd) {
+    fail(SKV_E_FEATURE, "packed method %u needs a newer reader", take<uint32_t>(bytes, 32));
+  }
+  header.total_bytes = take<uint64_t>(bytes, 16);
+  header.plain_bytes = take<uint64_t>(bytes, 24);
+  if (header.total_bytes > bytes.size()) {
+    fail(SKV_E_TRUNCATED, "packed payload of %llu bytes, got %zu", static_cast<ull>(header.total_bytes), bytes.size());
+  }
+  if (header.total_bytes < bytes.size()) {
+    fail(SKV_E_TRAILING, "packed payload of %llu bytes, got %zu", static_cast<ull>(header.total_bytes), bytes.size());
+  }
+  if (header.plain_bytes < kHeaderBytes + kSegmentHeaderBytes || header.plain_bytes / kMaxExpansion > bytes.size()) {
+    fail(SKV_E_MALFORMED, "%zu packed bytes hold a payload of %llu, wanted 192 bytes to %llu times as many",
+         bytes.size(), static_cast<ull>(header.plain_bytes), static_cast<ull>(kMaxExpansion));
+  }
+  return header;
+}
+
+Record parse_record(std::span<const std::byte> left, uint32_t ordinal, uint64_t offset, uint64_t plain_offset,
+                    uint64_t plain_left) {
+  if (left.size() < kRecordHeaderBytes) {
+    fail(SKV_E_MALFORMED, "record %u: %zu bytes left for its 64-byte header", ordinal, left.size());
+  }
+  if (std::memcmp(left.data(), kRecordMagic, 4) != 0) {
+    fail(SKV_E_MALFORMED, "record %u: magic %08x, wanted \"SEGP\"", ordinal, take<uint32_t>(left, 0));
+  }
+  if (take<uint32_t>(left, 4) != ordinal) {
+    fail(SKV_E_MALFORMED, "record %u says it is layer %u", ordinal, take<uint32_t>(left, 4));
+  }
+  Record record;
+  record.offset = offset;
+  record.bytes = take<uint64_t>(left, 8);
+  record.plain_offset = plain_offset;
+  record.plain_bytes = take<uint64_t>(left, 16);
+  const auto pieces = take<uint32_t>(left, 24);
+  if (record.bytes <= kRecordHeaderBytes || record.bytes % kSectionAlign != 0 || record.bytes > left.size()) {
+    fail(SKV_E_MALFORMED, "record %u: %llu bytes, wanted a multiple of 16 in 80..%zu", ordinal,
+         static_cast<ull>(record.bytes), left.size());
+  }
+  if (record.plain_bytes > plain_left) {
+    fail(SKV_E_MALFORMED, "record %u: a segment of %llu bytes, %llu are left of the payload", ordinal,
+         static_cast<ull>(record.plain_bytes), static_cast<ull>(plain_left));
+  }
+  if (pieces == 0 || pieces > (record.bytes - kRecordHeaderBytes) / kEntryBytes) {
+    fail(SKV_E_MALFORMED, "record %u: %u pieces in %llu bytes", ordinal, pieces, static_cast<ull>(record.bytes));
+  }
+  if (!all_zero(left.subspan(28, 28))) fail(SKV_E_MALFORMED, "record %u: reserved bytes 28-55 are not zero", ordinal);
+  record.digest = take<uint64_t>(left, 56);
+  uint64_t at = kRecordHeaderBytes + kEntryBytes * pieces;
+  uint64_t plain = 0;
+  record.pieces.reserve(pieces);
+  for (uint32_t i = 0; i < pieces; ++i) {
+    Piece& piece = record.pieces.emplace_back();
+    piece.plain_offset = plain;
+    piece.plain_bytes = take<uint32_t>(left, kRecordHeaderBytes + kEntryBytes * i);
+    piece.offset = at;
+    piece.bytes = take<uint32_t>(left, kRecordHeaderBytes + kEntryBytes * i + 4);
+    if (piece.plain_bytes == 0 || piece.plain_bytes > kPieceBytes || piece.bytes == 0 ||
+        piece.bytes > piece.plain_bytes) {
+      fail(SKV_E_MALFORMED, "record %u: piece %u has %u bytes packed to %u, wanted 1..131072 and no more", ordinal, i,
+           piece.plain_bytes, piece.bytes);
+    }
+    plain += piece.plain_bytes;
+    at += piece.bytes;
+    if (plain > record.plain_bytes || at > record.bytes) {
+      fail(SKV_E_MALFORMED, "record %u: pieces 0..%u go beyond its %llu bytes or its segment's %llu", ordinal, i,
+           static_cast<ull>(record.bytes), static_cast<ull>(record.plain_bytes));
+    }
+  }
+  if (plain != record.plain_bytes || align_up(at) != record.bytes) {
+    fail(SKV_E_MALFORMED, "record %u: its pieces have %llu of %llu bytes and end at %llu of %llu", ordinal,
+         static_cast<ull>(plain), static_cast<ull>(record.plain_bytes), static_cast<ull>(at),
+         static_cast<ull>(record.bytes));
+  }
+  if (!all_zero(left.subspan(at, record.bytes - at))) {
+    fail(SKV_E_MALFORMED, "record %u: padding at its end is not zero", ordinal);
+  }
+  return record;
+}
+
+void verify_record(std::span<const std::byte> record, const Record& of, uint32_t ordinal, Digest digest) {
+  const uint64_t got = digest_of(record, digest);
+  if (got != of.digest) {
+    fail(SKV_E_CHECKSUM, "record %u: digest is %016llx, its bytes give %016llx", ordinal, static_cast<ull>(of.digest),
+         static_cast<ull>(got));
+  }
+}
+
+struct Unpacker::Context {
+  std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> it{ZSTD_createDCtx(), ZSTD_freeDCtx};
+};
+
+Unpacker::Unpacker() : context_(std::make_unique<Context>()) {
+  if (context_->it == nullptr) throw std::bad_alloc();
+}
+Unpacker::~Unpacker() = default;
+
+void Unpacker::unpack(std::span<const std::byte> record, const Piece& piece, uint32_t ordinal, std::byte* out) {
+  const std::byte* from = record.data() + piece.offset;
+  if (piece.bytes == piece.plain_bytes) {
+    std::memcpy(out, from, piece.bytes);
+    return;
+  }
+  const size_t got = ZSTD_decompressDCtx(context_->it.get(), out, piece.plain_bytes, from, piece.bytes);
+  if (ZSTD_isError(got) != 0) {
+    fail(SKV_E_MALFORMED, "record %u: piece at byte %llu is no zstd frame: %s", ordinal, static_cast<ull>(piece.offset),
+         ZSTD_getErrorName(got));
+  }
+  if (got != piece.plain_bytes) {
+    fail(SKV_E_MALFORMED, "record %u: piece at byte %llu gives %zu bytes, wanted %u", ordinal,
+         static_cast<ull>(piece.offset), got, piece.plain_bytes);
+  }
+}
+
+std::vector<std::byte> pack_segment(std::span<const std::byte> segment, const Segment& of, Digest digest) {
+  return record_of(segment, of, digest, true);
+}
+
+std::vector<std::byte> store_segment(std::span<const std::byte> segment, const Segment& of, Digest digest) {
+  return record_of(segment, of, digest, false);
+}
+
+void write_packed_header(std::span<std::byte, kPackedHeaderBytes> out, const PackedHeader& header) {
+  std::memset(out.data(), 0, out.size());
+  std::memcpy(out.data(), kMagic, 4);
+  put(out, 4, kMajor);
+  put(out, 6, static_cast<uint16_t>(kPackedHeaderBytes));
+  put(out, 12, header.layer_count);
+  put(out, 16, header.total_bytes);
+  put(out, 24, header.plain_bytes);
+  put(out, 32, kMethodZstd);
+  put(out, 56, static_cast<uint64_t>(XXH3_64bits(out.data(), 56)));
+}
+
+}  // namespace skv
