@@ -172,4 +172,33 @@ SKV_HD Reconstruction reconstruction(int32_t code, uint8_t tier) {
   return {step, (step - 1.0F) * 0.5F - 128.0F};
 }
 
+// Factor g of the scale, docs/wire-format.md: 1/n of the Hadamard, and what the outermost intervals take from a row of
+// d normal values, whose top bits alone give back only 1/gain of it. Errors that have a row's own sign do not average
+// out over tokens, as noise does: steps with 8 % less squared error but 12 % less gain had seven times the KL
+// (docs/results/quality.md).
+SKV_HD float share(int32_t code, uint8_t tier, int32_t hadamard, int32_t dim) {
+  if (hadamard == 0) return 1.0F;
+  float gain = 1.0F;
+  if (code == kCodeEmbedded && tier <= 3) {
+    // By d: 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024 and up; the largest that is not above the row's.
+    const int32_t column = dim < 16     ? 0
+                           : dim < 32   ? 1
+                           : dim < 64   ? 2
+                           : dim < 96   ? 3
+                           : dim < 128  ? 4
+                           : dim < 192  ? 5
+                           : dim < 256  ? 6
+                           : dim < 512  ? 7
+                           : dim < 1024 ? 8
+                                        : 9;
+    const float gains[3][10] = {
+        {1.1352F, 1.0901F, 1.0578F, 1.0355F, 1.0265F, 1.0209F, 1.0149F, 1.0114F, 1.0045F, 0.9993F},
+        {1.0251F, 1.0165F, 1.0105F, 1.0064F, 1.0047F, 1.0038F, 1.0028F, 1.0023F, 1.0013F, 1.0008F},
+        {1.0034F, 1.0022F, 1.0014F, 1.0008F, 1.0006F, 1.0005F, 1.0004F, 1.0003F, 1.0002F, 1.0001F},
+    };
+    gain = gains[tier - 1][column];
+  }
+  return gain / static_cast<float>(hadamard);
+}
+
 }  // namespace skv::tiers

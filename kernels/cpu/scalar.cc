@@ -265,7 +265,7 @@ void unpack(const UnpackChunk& chunk) {
       uint16_t scale16;
       std::memcpy(&scale16, chunk.from.scales + group(quantized_row) * 2, sizeof scale16);
       const int32_t n = transform.hadamard == 0 ? 1 : transform.hadamard;
-      const float scale = tiers::f16_to_f32(scale16) * (1.0F / static_cast<float>(n));
+      const float scale = tiers::f16_to_f32(scale16) * tiers::share(chunk.code, tier, transform.hadamard, dim);
       const tiers::Reconstruction rule = tiers::reconstruction(chunk.code, tier);
       for (int32_t c = 0; c < dim; ++c) {
         const float w = static_cast<float>(u[c] >> (8 - 2 * tier)) * rule.step + rule.offset;

@@ -43,7 +43,7 @@ struct Run {
   int32_t dim;
   uint8_t tier;
   Rule rule;
-  float half_share;  // 1 / (2n)
+  float half_share;  // tiers::share() / 2
   std::byte* to;     // of head 0 at token offset 0
   const int64_t* token_offset;
   int64_t to_step;  // bytes from head to head

@@ -27,9 +27,9 @@ struct Unpacker {
   const UnpackRun quick;  // of rows that cannot leave f16
   const UnpackRun careful;
   const int32_t dim;
-  const float half_share;   // 1 / (2n)
   uint32_t safe_scale = 0;  // bits of the largest |S| for quick
   Rule rules[5];            // of the tiers
+  float half_shares[5];     // tiers::share() / 2
 
   explicit Unpacker(const UnpackChunk& work)
       : chunk(work),
@@ -37,14 +37,14 @@ struct Unpacker {
         affine(work.transform.mean, -0.0F, work.transform.balance, work.rows.dim),
         quick(unpack_for(work.rows, work.transform.hadamard, affine.any, false)),
         careful(unpack_for(work.rows, work.transform.hadamard, affine.any, true)),
-        dim(work.rows.dim),
-        half_share(0.5F / static_cast<float>(work.transform.hadamard == 0 ? 1 : work.transform.hadamard)) {
+        dim(work.rows.dim) {
     const float room = kSafeF16 - largest(work.transform.mean);
     const float factor = 128.0F * HWY_MAX(largest(work.transform.balance), 1.0F);
     if (room > 0.0F) safe_scale = tiers::f32_to_f16(room / factor);
     for (uint8_t tier = 1; tier <= 4; ++tier) {
       if (work.code == tiers::kCodePaper && tier % 2 == 1) continue;  // not of that code
       rules[tier] = rule_of(work.code, tier);
+      half_shares[tier] = 0.5F * tiers::share(work.code, tier, work.transform.hadamard, dim);
     }
   }
 
@@ -98,7 +98,7 @@ void Unpacker::tokens(int32_t first, int32_t end, int32_t first_head, int32_t he
       from.dim = dim;
       from.tier = tier;
       from.rule = rules[tier];
-      from.half_share = half_share;
+      from.half_share = half_shares[tier];
       from.to = to;
       from.token_offset = token_offset;
       from.to_step = to_step;

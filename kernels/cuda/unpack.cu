@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     const int32_t hadamard = tiers::hadamard_of(half.transforms);
     const uint16_t scale16 = load_as<uint16_t>(half.at.scales + group(unit.quantized, places.scale[token]) * 2);
-    const float scale = tiers::f16_to_f32(scale16) * (1.0F / static_cast<float>(hadamard == 0 ? 1 : hadamard));
+    const float scale = tiers::f16_to_f32(scale16) * tiers::share(half.code, tier, hadamard, static_cast<int32_t>(dim));
     const tiers::Reconstruction rule = tiers::reconstruction(half.code, tier);
     const int32_t low = 8 - 2 * tier;
     float x[POINTS * WIDTH];

@@ -597,15 +597,30 @@ def codes_of(pieces: dict[str, bytes], head: int, dim: int) -> list[int]:
     return codes
 
 
+GAINS = (  # by planes, then by the row's channels
+    (1.1352, 1.0901, 1.0578, 1.0355, 1.0265, 1.0209, 1.0149, 1.0114, 1.0045, 0.9993),
+    (1.0251, 1.0165, 1.0105, 1.0064, 1.0047, 1.0038, 1.0028, 1.0023, 1.0013, 1.0008),
+    (1.0034, 1.0022, 1.0014, 1.0008, 1.0006, 1.0005, 1.0004, 1.0003, 1.0002, 1.0001),
+    (1.0,) * 10,
+)
+
+
+def gain_column(dim: int) -> int:
+    return sum(dim >= size for size in (16, 32, 64, 96, 128, 192, 256, 512, 1024))
+
+
 def decode_row(pieces: dict[str, bytes], layer: Layer, half: Half, vectors: Vectors, tier: int) -> list[float]:
     points = hadamard_points(half.transforms)
     step, offset = 4 ** (4 - tier), (4 ** (4 - tier) - 1) / 2 - 128
     if layer.code == PAPER:
         step, offset = 1, -8 if tier == 2 else -128
+    gain = f32([f32([GAINS[min(tier, 4) - 1][gain_column(half.dim)]])[0] / points])[0]
+    if points == 1 or layer.code == PAPER:
+        gain = 1 / points
     scales = f16_values(pieces["scales"])
     out: list[float] = []
     for head in range(layer.heads):
-        factor = scales[head] / points
+        factor = f32([scales[head] * gain])[0]
         z = f32((code * step + offset) * factor for code in codes_of(pieces, head, half.dim))
         out += butterflies(z, points)
     if vectors.balance:

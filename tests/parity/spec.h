@@ -4,8 +4,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <vector>
 
 #include "chunk.h"
@@ -182,6 +185,18 @@ inline Encoded encode(Memory& cache, const std::vector<uint8_t>& tiers, uint32_t
   return out;
 }
 
+// The table of "Decoding arithmetic".
+inline float share(uint8_t tier, int32_t code, int32_t points, int32_t dim) {
+  static const std::map<int32_t, std::array<float, 3>> table = {
+      {8, {1.1352F, 1.0251F, 1.0034F}},   {16, {1.0901F, 1.0165F, 1.0022F}},  {32, {1.0578F, 1.0105F, 1.0014F}},
+      {64, {1.0355F, 1.0064F, 1.0008F}},  {96, {1.0265F, 1.0047F, 1.0006F}},  {128, {1.0209F, 1.0038F, 1.0005F}},
+      {192, {1.0149F, 1.0028F, 1.0004F}}, {256, {1.0114F, 1.0023F, 1.0003F}}, {512, {1.0045F, 1.0013F, 1.0002F}},
+      {1024, {0.9993F, 1.0008F, 1.0001F}}};
+  const float n = static_cast<float>(points);
+  if (points == 1 || code == 1 || tier == 4) return 1.0F / n;
+  return std::prev(table.upper_bound(dim))->second[tier - 1U] / n;
+}
+
 // [T][H][d] before the conversion to the destination; DROP rows are zeros.
 inline std::vector<float> decode(Room& room, const Shape& s, const std::vector<uint8_t>& tiers, uint32_t transforms,
                                  int32_t code, int32_t raw_dtype, const std::vector<uint16_t>& mean,
@@ -210,7 +225,7 @@ inline std::vector<float> decode(Room& room, const Shape& s, const std::vector<u
           if (tier == 4) k = k * 4 + two(at.plane3);
           const double cell = std::ldexp(1.0, 8 - 2 * tier);
           const double w = code == 1 ? k - (tier == 4 ? 128.0 : 8.0) : k * cell + (cell - 1.0) / 2.0 - 128.0;
-          row[c] = static_cast<float>(w) * (scale * (1.0F / static_cast<float>(points(transforms))));
+          row[c] = static_cast<float>(w) * (scale * share(tier, code, points(transforms), s.dim));
         }
         at.two += tier == 1 ? dim / 4 : 0;
         at.nibble += tier >= 2 ? dim / 2 : 0;
