@@ -147,6 +147,7 @@ typedef int32_t skv_status;
 #define SKV_E_MODEL (-70)   /* payload of another model (fingerprint differs) */
 #define SKV_E_REQUEST (-71) /* payload of another request */
 #define SKV_E_LAYOUT (-72)  /* other layers, heads, dims or tokens than the destination */
+#define SKV_E_BASE (-73)    /* an upgrade or plan of another payload, or a cache that changed since its payload */
 /* -80 .. integrity */
 #define SKV_E_CHECKSUM (-80)
 /* -90 .. values */
@@ -568,6 +569,7 @@ SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fin
 #define SKV_PAYLOAD_FIRST_HEAD 17
 #define SKV_PAYLOAD_OFFSET 18 /* of the segment, from the payload's first byte */
 #define SKV_PAYLOAD_DEVICE 19 /* payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host */
+#define SKV_PAYLOAD_UPGRADE 20 /* payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes */
 /* Errors: KEY, RANGE, NULL. Since 0.1. */
 SKV_API skv_status skv_payload_get(const skv_payload* payload, int32_t layer, int32_t key, int64_t* out,
                                    skv_error* err);
@@ -586,6 +588,61 @@ SKV_API skv_status skv_decode(skv_engine* engine, skv_payload* payload, const sk
 SKV_API skv_status skv_decode_layer(skv_engine* engine, skv_payload* payload, const skv_cache* cache, int32_t layer,
                                     void* stream, skv_error* err);
 SKV_API void skv_payload_destroy(skv_payload* payload);
+
+/* ----------------------------------------------------------------------------------------------- precision */
+
+/* Precision that follows, and precision that is given up: 8-bit rows are four nested planes of 2 bits, so that more of
+ * them can be sent later and the last ones left out, without encoding again. Prefill side:
+ *
+ *   skv_plan_create(engine, &more, err);
+ *   skv_plan_set_budget(more, 0.10, err);                      // for the upgrade, of the 16-bit size
+ *   skv_plan_upgrade(more, base, cache, scores, err);          // base: the payload that was sent
+ *   skv_encode_upgrade(engine, cache, base, more, &upgrade, err);
+ *   skv_send(conn, key, upgrade, deadline, &request, err);     // like any payload
+ * and decode side:
+ *   skv_payload_apply(base, upgrade, &better, err);            // base: the payload that came first
+ *   skv_decode(engine, better, cache, NULL, err);
+ *
+ * The result is what encoding at its tiers gives, byte for byte, as long as the same rows are quantized. Rows that an
+ * upgrade makes RAW, and dropped ones that it sends after all, leave the means and balances as the base has them. */
+
+/* Solves a plan for raising rows of a payload of this cache: every row gets its tier there or a higher one. The
+ * budget is that of the upgrade's bytes, everything counted; "error-aware" spends it where an error costs most, leaving
+ * dropped rows out. Without a budget no row is raised, to be followed by skv_plan_set_tiers (nothing below the
+ * payload's tier). Strategies "raw" and "uniform-N" raise every row there is to that tier. Code, transforms, chunk and RAW
+ * dtype are the base's; scores as in skv_plan_solve; no verdict is asked for. skv_plan_bytes is then the upgrade's
+ * size, and skv_encode_upgrade the only use of the plan. Works on host copies of a base in device memory.
+ * Errors: those of skv_cache_check and skv_score, BUDGET (below the empty upgrade), ARGUMENT (another strategy),
+ * STATE (base incomplete, or itself an upgrade), LAYOUT, MODEL, REQUEST (the payload is not this cache's), PERMITTED
+ * (the paper's code, whose 4-bit rows cannot become 8-bit ones), CHECKSUM. Since 0.1. */
+SKV_API skv_status skv_plan_upgrade(skv_plan* plan, skv_payload* base, const skv_cache* cache, const skv_scores* scores,
+                                    skv_error* err);
+/* Encodes what the plan adds to the base: a payload of the raised rows' new planes, without their scales, which the base
+ * has. The cache must still hold what the base was encoded from: each raised row is compared with the base's.
+ * A CUDA engine copies layers to the host, where the work is done (what streams write must have ended); the upgrade lies in
+ * host memory. Errors: those of skv_cache_check, STATE (plan not solved by skv_plan_upgrade), BASE (solved for another
+ * payload; or a row of the cache changed, which the message names), LAYOUT, MODEL, REQUEST, NON_FINITE, OVERFLOW,
+ * CHECKSUM, NO_MEMORY, CUDA. Since 0.1. */
+SKV_API skv_status skv_encode_upgrade(skv_engine* engine, const skv_cache* cache, skv_payload* base,
+                                      const skv_plan* plan, skv_payload** out, skv_error* err);
+/* Joins a payload and an upgrade of it into a new payload in host memory, which may be upgraded again; both stay as
+ * they are. Verifies both first. Safe on untrusted bytes.
+ * Errors: BASE (upgrade of another payload), MODEL, REQUEST, STATE (incomplete, or not a payload and an upgrade),
+ * CHECKSUM, MALFORMED, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_payload_apply(skv_payload* base, skv_payload* upgrade, skv_payload** out, skv_error* err);
+/* Solves a plan for cutting a payload's rows, without its cache: to the plan's permitted tiers (K_TIERS, V_TIERS; keys
+ * never below 4 bits), and, if it has a budget, to that as the whole payload's, least costly planes first. scores (NULL: by
+ * recency): scored weights for a cache of this shape; the errors are those of the payload's scales. Strategies "uniform-N"
+ * cut every row above that tier to it. RAW and dropped rows stay what they are. Going below 8 bits needs a verdict: the
+ * profile's, else the payload's own rows below 8 bits for the half of the layer they are in, else SKV_PLAN_UNPROVEN 1;
+ * "error-aware" does without where there is none. skv_plan_bytes is the resulting payload's size; tiers may be
+ * replaced by skv_plan_set_tiers.
+ * Errors: BUDGET (names the floor), ARGUMENT (another strategy), PERMITTED (no verdict; the paper's code, whose tiers are
+ * not nested), STATE, LAYOUT (scores), MODEL (profile), CHECKSUM. Since 0.1. */
+SKV_API skv_status skv_plan_truncate(skv_plan* plan, skv_payload* payload, const skv_scores* scores, skv_error* err);
+/* The payload at the tiers of a plan solved by skv_plan_truncate for it: a new payload in host memory.
+ * Errors: STATE, BASE (solved for another payload), CHECKSUM, NO_MEMORY. Since 0.1. */
+SKV_API skv_status skv_payload_truncate(skv_payload* payload, const skv_plan* plan, skv_payload** out, skv_error* err);
 
 /* What was done. Fields are only ever appended: set struct_size = sizeof(skv_receipt) before the call; the library
  * fills what fits. Times are 0 where the step did not happen in this process. */

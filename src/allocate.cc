@@ -14,7 +14,7 @@ bool is_sink(const SegmentShape& shape, const PlanOptions& options, uint32_t tok
 }
 
 // One climb of a row's hull.
-struct Step {
+struct Climb {
   uint8_t to;
   uint32_t bytes;     // more than the tier below
   float error_saved;  // per byte, relative to the 8-bit tier's error
@@ -23,11 +23,11 @@ struct Step {
 // The lower convex hull of (bytes, error) over the permitted tiers: floor tier first, then steps of falling gain.
 struct Hull {
   uint8_t floor = 0;
-  std::vector<Step> steps;
+  std::vector<Climb> steps;
 };
 
-Hull hull_of(const LayerPlan& layer, int half, float two_bit_caution) {
-  const SegmentShape& shape = layer.shape;
+// Of the tiers in a set, with bytes above those of tier `below`, all of which a row has already (0: none).
+Hull hull_of(const SegmentShape& shape, int half, uint32_t permitted, uint8_t below, float two_bit_caution) {
   struct Point {
     uint8_t tier;
     uint64_t bytes;
@@ -35,9 +35,10 @@ Hull hull_of(const LayerPlan& layer, int half, float two_bit_caution) {
   };
   std::vector<Point> points;
   for (uint8_t tier = 1; tier < tiers::kTierCount; ++tier) {
-    if ((layer.permitted[half] >> tier & 1U) == 0) continue;
-    points.push_back(
-        {tier, row_bytes(shape, half, tier), relative_error(shape.code, tier) * (tier == 1 ? two_bit_caution : 1.0F)});
+    if ((permitted >> tier & 1U) == 0) continue;
+    // RAW rows replace what was there.
+    const uint64_t bytes = row_bytes(shape, half, tier) - (tier == tiers::kRaw ? 0 : row_bytes(shape, half, below));
+    points.push_back({tier, bytes, relative_error(shape.code, tier) * (tier == 1 ? two_bit_caution : 1.0F)});
   }
   std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.bytes < b.bytes; });
   std::vector<Point> kept;
@@ -58,6 +59,41 @@ Hull hull_of(const LayerPlan& layer, int half, float two_bit_caution) {
   return hull;
 }
 
+// The hulls of a half's rows: one for all, or one for each tier they have in a payload.
+struct Hulls {
+  Hull of[tiers::kTierCount];
+  const std::vector<uint8_t>* base;  // null: one for all
+
+  const Hull& at(uint32_t token) const { return of[base == nullptr ? 0 : (*base)[token]]; }
+};
+
+Hulls hulls_of(const LayerPlan& layer, int half, Solves what, float two_bit_caution) {
+  const SegmentShape& shape = layer.shape;
+  const uint32_t permitted = layer.permitted[half];
+  Hulls hulls;
+  hulls.base = what == Solves::kCache ? nullptr : &layer.base[half];
+  if (what == Solves::kCache) {
+    hulls.of[0] = hull_of(shape, half, permitted, 0, two_bit_caution);
+    return hulls;
+  }
+  for (uint8_t from = 0; from < tiers::kTierCount; ++from) {
+    hulls.of[from].floor = from;
+    if (!tiers::is_quantized(from)) continue;  // DROP and RAW rows stay what they are
+    const uint32_t upwards = ~0U << (from + 1U);
+    if (what == Solves::kTruncation) {
+      const uint32_t within = permitted & ~upwards;
+      if (within != 0) hulls.of[from] = hull_of(shape, half, within, 0, two_bit_caution);
+      continue;
+    }
+    uint32_t within = 1U << from;
+    for (uint8_t to = from + 1; to < tiers::kTierCount; ++to) {
+      if ((permitted >> to & 1U) != 0 && has_step(shape.code, step_of(from, to))) within |= 1U << to;
+    }
+    hulls.of[from] = hull_of(shape, half, within, from, two_bit_caution);
+  }
+  return hulls;
+}
+
 // Positive floats order like their bit patterns: the top 16 bits (8 of exponent, 7 of mantissa) are a histogram bin
 // less than 1 % wide.
 constexpr size_t kBins = 1U << 15U;
@@ -65,29 +101,43 @@ size_t bin_of(float gain) { return tiers::bits_of(gain) >> 16U; }
 
 }  // namespace
 
-void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options) {
+void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what) {
   for (LayerPlan& layer : layers) {
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
-      const Hull hull = hull_of(layer, half, 1.0F);
+      const Hulls hulls = hulls_of(layer, half, what, 1.0F);
       for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
-        layer.tiers[half][t] = is_sink(layer.shape, options, t) ? tiers::kRaw : hull.floor;
+        const bool sink = what == Solves::kCache && is_sink(layer.shape, options, t);
+        layer.tiers[half][t] = sink ? tiers::kRaw : hulls.at(t).floor;
       }
     }
   }
 }
 
-uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options,
+void allocate_ceiling(std::vector<LayerPlan>& layers) {
+  for (LayerPlan& layer : layers) {
+    for (int half = 0; half < 2; ++half) {
+      if (layer.shape.dim[half] == 0) continue;
+      const Hulls hulls = hulls_of(layer, half, Solves::kTruncation, 1.0F);
+      for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
+        const Hull& hull = hulls.at(t);
+        layer.tiers[half][t] = hull.steps.empty() ? hull.floor : hull.steps.back().to;
+      }
+    }
+  }
+}
+
+uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
                               std::span<const LayerCosts> costs, float two_bit_caution, uint64_t row_budget) {
   const auto each_row = [&](auto&& visit) {
     for (size_t l = 0; l < layers.size(); ++l) {
       LayerPlan& layer = layers[l];
       for (int half = 0; half < 2; ++half) {
         if (layer.shape.dim[half] == 0) continue;
-        const Hull hull = hull_of(layer, half, two_bit_caution);
+        const Hulls hulls = hulls_of(layer, half, what, two_bit_caution);
         for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
-          if (is_sink(layer.shape, options, t)) continue;
-          if (!visit(layer.tiers[half][t], costs[l].half[half][t], hull)) return;
+          if (what == Solves::kCache && is_sink(layer.shape, options, t)) continue;
+          if (!visit(layer.tiers[half][t], costs[l].half[half][t], hulls.at(t))) return;
         }
       }
     }
@@ -95,7 +145,7 @@ uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions&
 
   std::vector<uint64_t> histogram(kBins, 0);
   each_row([&](uint8_t, float cost, const Hull& hull) {
-    for (const Step& step : hull.steps) histogram[bin_of(cost * step.error_saved)] += step.bytes;
+    for (const Climb& step : hull.steps) histogram[bin_of(cost * step.error_saved)] += step.bytes;
     return true;
   });
   // The lowest bin whose every step, and every step above, fits.
@@ -105,7 +155,7 @@ uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions&
 
   each_row([&](uint8_t& tier, float cost, const Hull& hull) {
     tier = hull.floor;
-    for (const Step& step : hull.steps) {
+    for (const Climb& step : hull.steps) {
       if (bin_of(cost * step.error_saved) < threshold) break;
       tier = step.to;
     }
@@ -116,7 +166,7 @@ uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions&
   // The bin that no longer fits as a whole: in index order, as far as it goes.
   const size_t last = threshold - 1;
   each_row([&](uint8_t& tier, float cost, const Hull& hull) {
-    for (const Step& step : hull.steps) {
+    for (const Climb& step : hull.steps) {
       const size_t bin = bin_of(cost * step.error_saved);
       if (bin > last) continue;
       if (bin < last || used + step.bytes > row_budget) break;

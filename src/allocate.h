@@ -11,14 +11,17 @@
 
 namespace skv {
 
-// First tier of the sinks, last-resort tier of everything else: the cheapest plan there is under these options.
-void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options);
+// First tier of the sinks, last-resort tier of everything else: the cheapest plan there is under these options. For an
+// upgrade the base's tiers; for a truncation the lowest permitted one of each quantized row.
+void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what);
+// The opposite, for a truncation: as little as the permitted tiers ask for.
+void allocate_ceiling(std::vector<LayerPlan>& layers);
 
 // One Lagrange multiplier over all rows: each row climbs the lower convex hull of its tiers while the error it saves
 // per byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), and the last bin is
 // filled in index order. The error of 2-bit rows counts two_bit_caution times. row_budget is what rows may take on top
 // of the floor. Returns what they took.
-uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options,
+uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
                               std::span<const LayerCosts> costs, float two_bit_caution, uint64_t row_budget);
 
 }  // namespace skv

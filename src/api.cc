@@ -12,6 +12,7 @@
 #include <string>
 
 #include "codec.h"
+#include "codec_upgrade.h"
 #include "error.h"
 #include "llama.h"
 #include "packing.h"
@@ -261,6 +262,7 @@ SKV_API skv_status skv_llama_blob_bytes(const skv_payload* payload, int32_t v_tr
   return guarded(err, [&] {
     need(out, "out");
     PAYLOAD(payload).need_shapes(SKV_ALL);
+    PAYLOAD(payload).need_rows("a llama.cpp state");
     *out = skv::llama_blob_bytes(skv::llama_layers(PAYLOAD(payload).segments()), v_trans, dtype);
   });
 }
@@ -271,6 +273,7 @@ SKV_API skv_status skv_cache_to_llama(const skv_payload* payload, int32_t v_tran
     need(out, "out");
     need(blob, "blob");
     const skv::Payload& from = PAYLOAD(payload);
+    from.need_rows("a llama.cpp state");
     auto handle = std::make_unique<skv_cache>(
         skv::llama_frame(skv::llama_layers(from.segments()), v_trans, dtype, {static_cast<std::byte*>(blob), bytes}));
     handle->it.set_identity(fingerprint, from.header().request_id.data());
@@ -609,6 +612,37 @@ SKV_API skv_status skv_decode_layer(skv_engine* engine, skv_payload* payload, co
   return guarded(err, [&] {
     check_stream(ENGINE(engine), stream);
     skv::decode_layers(ENGINE(engine), PAYLOAD(payload), CACHE(cache), layer, 1, stream);
+  });
+}
+SKV_API skv_status skv_plan_upgrade(skv_plan* plan, skv_payload* base, const skv_cache* cache, const skv_scores* scores,
+                                    skv_error* err) {
+  return guarded(err, [&] {
+    skv::Plan& target = PLAN(plan);
+    skv::solve_upgrade(*plan->engine, target, PAYLOAD(base), CACHE(cache),
+                       scores == nullptr ? nullptr : &SCORES(scores));
+  });
+}
+SKV_API skv_status skv_encode_upgrade(skv_engine* engine, const skv_cache* cache, skv_payload* base,
+                                      const skv_plan* plan, skv_payload** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = new skv_payload(skv::encode_upgrade(ENGINE(engine), CACHE(cache), PAYLOAD(base), PLAN(plan)));
+  });
+}
+SKV_API skv_status skv_payload_apply(skv_payload* base, skv_payload* upgrade, skv_payload** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = new skv_payload(skv::apply_upgrade(PAYLOAD(base), PAYLOAD(upgrade)));
+  });
+}
+SKV_API skv_status skv_plan_truncate(skv_plan* plan, skv_payload* payload, const skv_scores* scores, skv_error* err) {
+  return guarded(
+      err, [&] { skv::solve_truncation(PLAN(plan), PAYLOAD(payload), scores == nullptr ? nullptr : &SCORES(scores)); });
+}
+SKV_API skv_status skv_payload_truncate(skv_payload* payload, const skv_plan* plan, skv_payload** out, skv_error* err) {
+  return guarded(err, [&] {
+    need(out, "out");
+    *out = new skv_payload(skv::truncate(PAYLOAD(payload), PLAN(plan)));
   });
 }
 SKV_API skv_status skv_payload_receipt(const skv_payload* payload, skv_receipt* out, skv_error* err) {

@@ -69,26 +69,10 @@ SegmentShape shape_of(const Cache& cache, int32_t layer) {
 // The plan must have been solved for a cache of this very shape and identity.
 void match_plan(const Cache& cache, const Plan& plan) {
   if (!plan.solved()) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
-  if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
-    fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
+  if (plan.solves() == Solves::kUpgrade) {
+    fail(SKV_E_STATE, "the plan was solved for an upgrade: use skv_encode_upgrade");
   }
-  for (int32_t l = 0; l < cache.layer_count(); ++l) {
-    const SegmentShape& want = plan.layers()[static_cast<size_t>(l)].shape;
-    const SegmentShape got = shape_of(cache, l);
-    if (got.tokens != want.tokens || got.heads != want.heads || got.dim[0] != want.dim[0] ||
-        got.dim[1] != want.dim[1] || got.dtype != want.dtype || got.first_position != want.first_position ||
-        got.first_head != want.first_head || got.group != want.group) {
-      fail(
-          SKV_E_LAYOUT,
-          "layer %d: plan solved for %u tokens from %llu, %u heads from %u, dims %u/%u, dtype %u; got %u from %llu, %u "
-          "from %u, %u/%u, %u",
-          l, want.tokens, static_cast<unsigned long long>(want.first_position), want.heads, want.first_head,
-          want.dim[0], want.dim[1], want.dtype, got.tokens, static_cast<unsigned long long>(got.first_position),
-          got.heads, got.first_head, got.dim[0], got.dim[1], got.dtype);
-    }
-  }
-  if (cache.fingerprint() != plan.fingerprint) fail(SKV_E_MODEL, "the plan was solved for another model fingerprint");
-  if (cache.request_id() != plan.request_id) fail(SKV_E_REQUEST, "the plan was solved for another request id");
+  match_cache(cache, plan);
 }
 
 void match_destination(const Payload& payload, const Cache& cache, int32_t first, int32_t count) {
@@ -165,6 +149,29 @@ std::vector<Unit> units_of(const std::vector<HalfWork>& works) {
 }
 
 }  // namespace
+
+void match_cache(const Cache& cache, const Plan& plan) {
+  if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
+    fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
+  }
+  for (int32_t l = 0; l < cache.layer_count(); ++l) {
+    const SegmentShape& want = plan.layers()[static_cast<size_t>(l)].shape;
+    const SegmentShape got = shape_of(cache, l);
+    if (got.tokens != want.tokens || got.heads != want.heads || got.dim[0] != want.dim[0] ||
+        got.dim[1] != want.dim[1] || got.dtype != want.dtype || got.first_position != want.first_position ||
+        got.first_head != want.first_head || got.group != want.group) {
+      fail(
+          SKV_E_LAYOUT,
+          "layer %d: plan solved for %u tokens from %llu, %u heads from %u, dims %u/%u, dtype %u; got %u from %llu, %u "
+          "from %u, %u/%u, %u",
+          l, want.tokens, static_cast<unsigned long long>(want.first_position), want.heads, want.first_head,
+          want.dim[0], want.dim[1], want.dtype, got.tokens, static_cast<unsigned long long>(got.first_position),
+          got.heads, got.first_head, got.dim[0], got.dim[1], got.dtype);
+    }
+  }
+  if (cache.fingerprint() != plan.fingerprint) fail(SKV_E_MODEL, "the plan was solved for another model fingerprint");
+  if (cache.request_id() != plan.request_id) fail(SKV_E_REQUEST, "the plan was solved for another request id");
+}
 
 // ------------------------------------------------------------------------------------------------- solving
 
@@ -403,6 +410,7 @@ void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t
   const uint64_t start = now_ns();
   check_layer_range(first, count, payload.segments().size());
   payload.need_layers(first, count);
+  payload.need_rows("decoding");
   cache.check();
   match_destination(payload, cache, first, count);
   if (Device* device = engine.device(); device != nullptr) {

@@ -68,6 +68,11 @@ class Payload {
   std::shared_ptr<const void> wire_owner() const;
   std::vector<uint64_t> wire_pieces() const;
   bool packed() const { return packed_ != nullptr; }
+  // One of bytes just made in host memory, whose digests need no check; facts of the plan that made it, if any.
+  static std::unique_ptr<Payload> made(std::shared_ptr<std::byte> memory, size_t bytes, const Plan* plan, uint64_t ns);
+  // Throws STATE for an upgrade, which has no rows of its own: `what` was wanted of a payload.
+  void need_rows(const char* what) const;
+  bool upgrade() const { return (parsed_.header.flags & kFlagUpgrade) != 0; }
   // All of what is sent to host memory (TOO_SMALL).
   void copy_to(std::span<std::byte> out);
   const Header& header() const { return parsed_.header; }
@@ -98,6 +103,7 @@ class Payload {
   friend void verify_layers(Engine*, Payload&, int32_t first, int32_t count);
   friend void decode_layers(Engine&, Payload&, const Cache&, int32_t first, int32_t count, void* stream);
   Payload() = default;
+  void adopt_facts(const Plan& plan);
   void absorb();
   void count_rows(const Segment& segment);
   void adopt_parsed(Parsed parsed);
@@ -146,6 +152,12 @@ class Payload {
   std::vector<PayloadWatcher> watchers_;
   skv_receipt receipt_{};
 };
+
+// Host memory for a payload.
+std::shared_ptr<std::byte> payload_memory(size_t bytes);
+
+// The cache must have the shapes and identity of the plan's layers (LAYOUT, MODEL, REQUEST).
+void match_cache(const Cache& cache, const Plan& plan);
 
 // Solves `plan` for `cache`: shapes from the view, costs from the scores (null: keys and values only), then tiers.
 void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores);

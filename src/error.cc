@@ -71,6 +71,7 @@ const char* status_name(skv_status status) noexcept {
     SKV_NAME(SKV_E_MODEL);
     SKV_NAME(SKV_E_REQUEST);
     SKV_NAME(SKV_E_LAYOUT);
+    SKV_NAME(SKV_E_BASE);
     SKV_NAME(SKV_E_CHECKSUM);
     SKV_NAME(SKV_E_NON_FINITE);
     SKV_NAME(SKV_E_OVERFLOW);

@@ -23,20 +23,15 @@ void put(std::span<std::byte> out, uint64_t offset, T value) {
 
 uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
 
-// Visits the sections of a layout in wire order.
-template <class Visit>
-void each_section(const SegmentLayout& layout, Visit&& visit) {
-  for (int half = 0; half < 2; ++half) {
-    visit(layout.half[half].vectors);
-    visit(layout.half[half].map);
-  }
-  for (int half = 0; half < 2; ++half) {
-    const HalfLayout& h = layout.half[half];
-    for (const Extent* extent : {&h.scales, &h.two, &h.nibble, &h.plane2, &h.plane3, &h.raw}) visit(*extent);
-  }
-}
-
 }  // namespace
+
+std::array<const Extent*, kSections> sections_of(const SegmentLayout& layout) {
+  const HalfLayout& k = layout.half[0];
+  const HalfLayout& v = layout.half[1];
+  return {&layout.base, &k.vectors, &k.map,    &v.vectors, &v.map, &k.scales, &k.two,
+          &k.nibble,    &k.plane1,  &k.plane2, &k.plane3,  &k.raw, &v.scales, &v.two,
+          &v.nibble,    &v.plane1,  &v.plane2, &v.plane3,  &v.raw};
+}
 
 SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], const uint32_t runs[2]) {
   SegmentLayout layout;
@@ -46,6 +41,7 @@ SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], c
     extent = {at, bytes};
     at += bytes;
   };
+  place(layout.base, 0);
   const uint64_t chunks = (uint64_t{shape.tokens} + shape.chunk - 1) / shape.chunk;
   const uint64_t words = (uint64_t{shape.tokens} + 63) / 64;
   for (int half = 0; half < 2; ++half) {
@@ -65,6 +61,7 @@ SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], c
     place(h.scales, (uint64_t{rows[1]} + rows[2] + rows[3] + rows[4]) * heads * 2);
     place(h.two, rows[1] * (elements / 4));
     place(h.nibble, (uint64_t{rows[2]} + rows[3] + rows[4]) * (elements / 2));
+    place(h.plane1, 0);
     place(h.plane2, (uint64_t{rows[3]} + rows[4]) * (elements / 4));
     place(h.plane3, rows[4] * (elements / 4));
     place(h.raw, rows[5] * elements * (shape.raw_dtype == 3 ? 4 : 2));
@@ -149,10 +146,10 @@ void write_map(std::span<std::byte> segment, const HalfLayout& layout, std::span
 
 void zero_padding(std::span<std::byte> segment, const SegmentLayout& layout) {
   uint64_t at = kSegmentHeaderBytes;
-  each_section(layout, [&](const Extent& extent) {
-    std::memset(segment.data() + at, 0, extent.offset - at);
-    at = extent.offset + extent.bytes;
-  });
+  for (const Extent* extent : sections_of(layout)) {
+    std::memset(segment.data() + at, 0, extent->offset - at);
+    at = extent->offset + extent->bytes;
+  }
   std::memset(segment.data() + at, 0, layout.bytes - at);
 }
 
@@ -163,7 +160,7 @@ std::vector<Extent> gaps_of(const SegmentLayout& layout) {
     if (extent.offset != at) gaps.push_back({at, extent.offset - at});
     at = extent.offset + extent.bytes;
   };
-  each_section(layout, gap);
+  for (const Extent* extent : sections_of(layout)) gap(*extent);
   gap({layout.bytes, 0});
   return gaps;
 }

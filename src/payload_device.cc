@@ -56,6 +56,7 @@ std::unique_ptr<Payload> Payload::open_on(const Device& device, std::span<const 
   payload->device_ = device.ordinal();
   payload->bytes_ = bytes;
   payload->owner_ = std::move(owner);
+  if (payload->upgrade()) return payload;
   for (const Segment& segment : payload->parsed_.segments) {
     for (int half = 0; half < 2; ++half) {
       std::vector<uint8_t>& tiers =

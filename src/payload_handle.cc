@@ -13,12 +13,12 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-std::shared_ptr<std::byte> aligned_bytes(size_t size) {
+}  // namespace
+
+std::shared_ptr<std::byte> payload_memory(size_t size) {
   auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
   return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
 }
-
-}  // namespace
 
 void Payload::count_rows(const Segment& segment) {
   for (int tier = 0; tier < 8; ++tier) {
@@ -51,6 +51,9 @@ std::unique_ptr<Payload> Payload::open(std::span<const std::byte> bytes, std::sh
 std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, std::span<std::byte> buffer,
                                          const Device* device) {
   if (!plan.solved()) fail(SKV_E_STATE, "the plan is not solved: call skv_plan_solve first");
+  if (plan.solves() == Solves::kUpgrade) {
+    fail(SKV_E_STATE, "the plan was solved for an upgrade: use skv_encode_upgrade");
+  }
   if (plan.layers().size() != static_cast<size_t>(cache.layer_count())) {
     fail(SKV_E_LAYOUT, "plan of %zu layers for a cache of %d", plan.layers().size(), cache.layer_count());
   }
@@ -63,7 +66,7 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
       const Device::Use use(*device);
       memory = device->allocate(size);
     } else {
-      memory = aligned_bytes(size);
+      memory = payload_memory(size);
     }
     payload->writable_ = memory.get();
     payload->owner_ = std::move(memory);
@@ -103,31 +106,50 @@ std::unique_ptr<Payload> Payload::create(const Cache& cache, const Plan& plan, s
   payload->encoded_.assign(plan.layers().size(), 0);
   if (device != nullptr) payload->tiers_.resize(2 * plan.layers().size());
   payload->missing_ = plan.layers().size();
-  payload->receipt_.scored = plan.scored;
-  payload->receipt_.raw_bytes = plan.raw_bytes();
-  payload->receipt_.budget_bytes = plan.budget_bytes();
+  payload->adopt_facts(plan);
   payload->receipt_.payload_bytes = size;
-  payload->receipt_.score_ns = plan.score_ns;
-  payload->receipt_.plan_ns = plan.plan_ns;
-  payload->receipt_.int4 = plan.facts.int4;
-  payload->receipt_.proof = plan.facts.proof;
-  payload->receipt_.predicted_kl = plan.facts.predicted_kl;
-  payload->receipt_.worst_snr_db = plan.facts.worst_snr_db;
-  payload->receipt_.worst_layer = plan.facts.worst_layer;
-  payload->receipt_.worst_head = plan.facts.worst_head;
-  payload->receipt_.escalated_layers = plan.facts.escalated;
-  std::copy_n(plan.facts.k_mass, 8, payload->receipt_.k_mass);
-  std::copy_n(plan.facts.v_mass, 8, payload->receipt_.v_mass);
   for (const Segment& segment : payload->parsed_.segments) payload->count_rows(segment);
   return payload;
+}
+
+void Payload::adopt_facts(const Plan& plan) {
+  receipt_.scored = plan.scored;
+  receipt_.raw_bytes = plan.raw_bytes();
+  receipt_.budget_bytes = plan.budget_bytes();
+  receipt_.score_ns = plan.score_ns;
+  receipt_.plan_ns = plan.plan_ns;
+  receipt_.int4 = plan.facts.int4;
+  receipt_.proof = plan.facts.proof;
+  receipt_.predicted_kl = plan.facts.predicted_kl;
+  receipt_.worst_snr_db = plan.facts.worst_snr_db;
+  receipt_.worst_layer = plan.facts.worst_layer;
+  receipt_.worst_head = plan.facts.worst_head;
+  receipt_.escalated_layers = plan.facts.escalated;
+  std::copy_n(plan.facts.k_mass, 8, receipt_.k_mass);
+  std::copy_n(plan.facts.v_mass, 8, receipt_.v_mass);
+}
+
+std::unique_ptr<Payload> Payload::made(std::shared_ptr<std::byte> memory, size_t bytes, const Plan* plan, uint64_t ns) {
+  const std::span<const std::byte> all(memory.get(), bytes);
+  std::unique_ptr<Payload> payload = open(all, std::move(memory));
+  std::fill(payload->verified_.begin(), payload->verified_.end(), 1);
+  if (plan != nullptr) payload->adopt_facts(*plan);
+  payload->receipt_.encode_ns = ns;
+  return payload;
+}
+
+void Payload::need_rows(const char* what) const {
+  if (upgrade()) {
+    fail(SKV_E_STATE, "%s wants a payload, got an upgrade: apply it to its base first (skv_payload_apply)", what);
+  }
 }
 
 int64_t Payload::get(int32_t layer, int32_t key) {
   if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
   }
-  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_DEVICE)
-    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..19)", key);
+  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_UPGRADE)
+    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..20)", key);
   if (layer != SKV_ALL || key == SKV_PAYLOAD_TOKENS) need_shapes(layer);
   if (layer == SKV_ALL) {
     switch (key) {
@@ -146,6 +168,8 @@ int64_t Payload::get(int32_t layer, int32_t key) {
       }
       case SKV_PAYLOAD_DEVICE:
         return device_;
+      case SKV_PAYLOAD_UPGRADE:
+        return upgrade() ? 1 : 0;
       default:
         fail(SKV_E_RANGE, "payload fact %d is a segment's: wanted a layer 0..%zu", key, parsed_.segments.size() - 1);
     }
@@ -195,6 +219,7 @@ void Payload::tiers(int32_t layer, int32_t half, std::span<uint8_t> out) {
     fail(SKV_E_RANGE, "layer %d: wanted 0..%zu", layer, parsed_.segments.size() - 1);
   }
   need_layers(layer, 1);
+  need_rows("reading tiers");
   const Segment& segment = parsed_.segments[static_cast<size_t>(layer)];
   if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
   const size_t tokens = segment.shape.dim[half] == 0 ? 0 : segment.shape.tokens;

@@ -32,6 +32,8 @@ const char* half_name(int half) { return half == 0 ? "K" : "V"; }
 // A newer minor may have put ignorable fields into reserved space.
 bool newer(const Header& header) { return header.wire_minor > SKV_WIRE_MINOR; }
 
+bool is_upgrade(const Header& header) { return (header.flags & kFlagUpgrade) != 0; }
+
 }  // namespace
 
 Header parse_header(std::span<const std::byte> bytes) {
@@ -65,8 +67,8 @@ Header parse_header(std::span<const std::byte> bytes) {
     if (!all_zero(bytes.subspan(92, 28))) fail(SKV_E_MALFORMED, "reserved header bytes 92-119 are not zero");
   }
   header.flags = take<uint32_t>(bytes, 8);
-  if ((header.flags & 0xFFFFU) != 0) {
-    fail(SKV_E_FEATURE, "flags %08x: bits 0-15 need a newer reader", header.flags);
+  if ((header.flags & 0xFFFFU & ~kFlagUpgrade) != 0) {
+    fail(SKV_E_FEATURE, "flags %08x: bits 1-15 need a newer reader", header.flags);
   }
   header.total_bytes = take<uint64_t>(bytes, 16);
   if (header.total_bytes > bytes.size()) {
@@ -113,8 +115,9 @@ SegmentShape parse_shape(std::span<const std::byte> left, const Header& header, 
   if (left.size() < kSegmentHeaderBytes) {
     fail(SKV_E_MALFORMED, "segment %u: %zu bytes left for its 64-byte header", ordinal, left.size());
   }
-  if (std::memcmp(left.data(), "SEG1", 4) != 0) {
-    fail(SKV_E_MALFORMED, "segment %u: magic %08x, wanted \"SEG1\"", ordinal, take<uint32_t>(left, 0));
+  const char* magic = is_upgrade(header) ? "UPG1" : "SEG1";
+  if (std::memcmp(left.data(), magic, 4) != 0) {
+    fail(SKV_E_MALFORMED, "segment %u: magic %08x, wanted \"%s\"", ordinal, take<uint32_t>(left, 0), magic);
   }
   SegmentShape shape{};
   shape.layer = take<uint32_t>(left, 4);
@@ -254,13 +257,7 @@ void check_padding(std::span<const std::byte> bytes, const Segment& segment, con
     }
     at = extent.offset + extent.bytes;
   };
-  for (const HalfLayout& h : segment.layout.half) {
-    gap(h.vectors);
-    gap(h.map);
-  }
-  for (const HalfLayout& h : segment.layout.half) {
-    for (const Extent* extent : {&h.scales, &h.two, &h.nibble, &h.plane2, &h.plane3, &h.raw}) gap(*extent);
-  }
+  for (const Extent* extent : sections_of(segment.layout)) gap(*extent);
   gap({segment.layout.bytes, 0});
 }
 
@@ -280,18 +277,32 @@ Segment parse_segment(std::span<const std::byte> left, const Header& header, uin
   uint32_t runs[2];
   segment.shape = parse_shape(left, header, ordinal, bytes, runs, segment.digest);
   const std::span<const std::byte> whole = left.first(bytes);
+  const bool upgrade = is_upgrade(header);
   // Vectors and maps do not depend on the tiers: with them in bounds the maps can be read, then the rest placed.
   const TierCounts none[2];
-  const SegmentLayout head = layout_of(segment.shape, none, runs);
+  const StepCounts still[2];
+  const SegmentLayout head =
+      upgrade ? upgrade_layout_of(segment.shape, still, runs) : layout_of(segment.shape, none, runs);
   if (head.bytes > bytes) {
     fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its vectors and maps alone need %llu", ordinal,
          static_cast<ull>(bytes), static_cast<ull>(head.bytes));
   }
   fetch_one(fetch, offset + kSegmentHeaderBytes, head.bytes - kSegmentHeaderBytes);
+  if (upgrade) {
+    segment.base_digest = take<uint64_t>(whole, head.base.offset);
+    segment.base_bytes = take<uint64_t>(whole, head.base.offset + 8);
+  }
   for (int half = 0; half < 2; ++half) {
     if (segment.shape.dim[half] == 0) continue;
     const HalfLayout& h = head.half[half];
     const std::span<const std::byte> map = whole.subspan(h.map.offset, h.map.bytes);
+    if (upgrade) {
+      parse_steps(map, ordinal, half, segment.shape, runs[half], segment.steps[half]);
+      for (uint8_t step = 1; step < kStepCount; ++step) {
+        segment.counts[half].rows[step_tiers(step).to] += segment.steps[half].rows[step];
+      }
+      continue;
+    }
     if (runs[half] != 0) {
       parse_runs(map, ordinal, half, segment.shape, runs[half], segment.counts[half]);
     } else {
@@ -303,7 +314,8 @@ Segment parse_segment(std::span<const std::byte> left, const Header& header, uin
            static_cast<ull>(at));
     }
   }
-  segment.layout = layout_of(segment.shape, segment.counts, runs);
+  segment.layout =
+      upgrade ? upgrade_layout_of(segment.shape, segment.steps, runs) : layout_of(segment.shape, segment.counts, runs);
   if (segment.layout.bytes != bytes) {
     fail(SKV_E_MALFORMED, "segment %u: %llu bytes, its maps imply %llu", ordinal, static_cast<ull>(bytes),
          static_cast<ull>(segment.layout.bytes));

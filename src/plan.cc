@@ -153,6 +153,7 @@ void Plan::set_strategy(std::string_view name) {
 
 void Plan::adopt(std::vector<SegmentShape> shapes) {
   solved_ = false;
+  solves_ = Solves::kCache;
   layers_.clear();
   layers_.resize(shapes.size());
   raw_bytes_ = 0;
@@ -187,7 +188,45 @@ void Plan::adopt(std::vector<SegmentShape> shapes) {
   }
 }
 
+void Plan::adopt_payload(Solves what, const Header& header, std::span<const Segment> segments,
+                         std::vector<std::vector<uint8_t>> tiers) {
+  if (options.strategy == Strategy::kPolicy || (options.strategy == Strategy::kRaw && what == Solves::kTruncation)) {
+    fail(SKV_E_ARGUMENT, "this strategy chooses tiers for caches: wanted error-aware%s or uniform-N",
+         what == Solves::kUpgrade ? ", raw" : "");
+  }
+  solved_ = false;
+  solves_ = what;
+  fingerprint = header.fingerprint;
+  request_id = header.request_id;
+  scored = static_cast<int32_t>(header.scored);
+  raw_bytes_ = header.raw_bytes;
+  layers_.assign(segments.size(), {});
+  for (size_t l = 0; l < segments.size(); ++l) {
+    LayerPlan& layer = layers_[l];
+    layer.shape = segments[l].shape;
+    layer.base_digest = segments[l].digest;
+    layer.base_bytes = segments[l].layout.bytes;
+    if (what == Solves::kTruncation && layer.shape.code == SKV_CODE_PAPER) {
+      fail(SKV_E_PERMITTED, "layer %zu: rows of the paper's code cannot be cut: its tiers are not nested", l);
+    }
+    for (int half = 0; half < 2; ++half) {
+      layer.base[half] = std::move(tiers[2 * l + static_cast<size_t>(half)]);
+      layer.tiers[half] = layer.base[half];
+      layer.permitted[half] = options.tiers[half];
+      // Cutting keys below 4 bits is never worth it (codec evidence), whatever the options say.
+      if (what == Solves::kTruncation && half == SKV_K) layer.permitted[half] &= ~(1U << 1U);
+    }
+  }
+}
+
+std::vector<uint8_t> LayerPlan::steps_of(int half) const {
+  std::vector<uint8_t> steps(base[half].size());
+  for (size_t t = 0; t < steps.size(); ++t) steps[t] = step_of(base[half][t], tiers[half][t]);
+  return steps;
+}
+
 void Plan::need_budget() const {
+  if (solves_ != Solves::kCache) return;
   const bool wanted = options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy;
   if (wanted && options.fraction == 0 && options.bytes == 0) {
     fail(SKV_E_STATE, "no budget: call skv_plan_set_budget or skv_plan_set_budget_bytes before skv_plan_solve");
@@ -238,6 +277,15 @@ int32_t Plan::code() const {
 }
 
 void Plan::lay_out(LayerPlan& layer) const {
+  if (solves_ == Solves::kUpgrade) {
+    for (int half = 0; half < 2; ++half) {
+      layer.steps[half] = {};
+      layer.runs[half] = 0;
+      if (layer.shape.dim[half] != 0) count_steps(layer.steps_of(half), layer.steps[half], layer.runs[half]);
+    }
+    layer.layout = upgrade_layout_of(layer.shape, layer.steps, layer.runs);
+    return;
+  }
   for (int half = 0; half < 2; ++half) {
     layer.counts[half] = {};
     layer.runs[half] = 0;
@@ -268,7 +316,7 @@ void Plan::lay_out_all() {
 
 void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance) {
   need_budget();
-  if (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy) {
+  if (has_budget() && (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy)) {
     budget_bytes_ =
         options.bytes != 0 ? options.bytes : static_cast<uint64_t>(options.fraction * static_cast<double>(raw_bytes_));
   } else {
@@ -286,7 +334,7 @@ void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<
       break;
     case Strategy::kErrorAware:
       limit_bytes_ = budget_bytes_;
-      solve_error_aware(costs, options.pack != SKV_PACK_NEVER);
+      solve_error_aware(costs, options.pack != SKV_PACK_NEVER && solves_ == Solves::kCache);
       break;
   }
   costs_.assign(costs.begin(), costs.end());
@@ -310,6 +358,17 @@ void Plan::solve_uniform(uint8_t tier) {
       fail(SKV_E_PERMITTED, "the paper's code has no %d-bit tier: wanted 4 or 8", 2 * tier);
     }
     for (int half = 0; half < 2; ++half) {
+      if (solves_ != Solves::kCache) {
+        // What can be raised to the tier, or cut to it, is.
+        for (size_t t = 0; t < layer.tiers[half].size(); ++t) {
+          const uint8_t from = layer.base[half][t];
+          const uint8_t least = half == SKV_K && solves_ == Solves::kTruncation ? std::max<uint8_t>(tier, 2) : tier;
+          const bool moves = tiers::is_quantized(from) && (solves_ == Solves::kUpgrade ? from < tier : from > least);
+          layer.tiers[half][t] = moves ? least : from;
+          check_tier(layer, half, t, layer.tiers[half][t]);
+        }
+        continue;
+      }
       for (uint32_t t = 0; t < layer.tiers[half].size(); ++t) {
         const bool sink = layer.shape.first_position + t < static_cast<uint64_t>(options.sinks);
         layer.tiers[half][t] = sink ? tiers::kRaw : tier;
@@ -343,15 +402,20 @@ void Plan::solve_policy(std::span<const std::vector<float>> importance) {
 
 void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor) {
   for (const LayerPlan& layer : layers_) {
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2 && solves_ == Solves::kCache; ++half) {
       if (layer.shape.code == SKV_CODE_PAPER && (layer.permitted[half] & 0x0AU) != 0) {
         fail(SKV_E_PERMITTED, "%s tiers 0x%X: the paper's code has no 2-bit and no 6-bit tier; set the tiers option",
              half_name(half), layer.permitted[half]);
       }
     }
   }
-  allocate_floor(layers_, options);
+  allocate_floor(layers_, options, solves_);
   lay_out_all();
+  if (solves_ != Solves::kCache && !has_budget()) {
+    if (solves_ == Solves::kTruncation) allocate_ceiling(layers_);
+    lay_out_all();
+    return;
+  }
   if (payload_bytes_ > limit_bytes_) {
     if (!at_least_floor) refuse_budget("error-aware");
     return;
@@ -360,14 +424,15 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
   // reserve did not need is handed out in further rounds, until less than a row's smallest step is left.
   uint64_t reserve = 0;
   for (const LayerPlan& layer : layers_) {
-    reserve += 2 * kSectionsPerHalf * (kSectionAlign - 1) + 2 * 24 * ((layer.shape.tokens + 63ULL) / 64);
+    const uint64_t map_bits = solves_ == Solves::kUpgrade ? 4 : 3;
+    reserve += 2 * kSectionsPerHalf * (kSectionAlign - 1) + 2 * 8 * map_bits * ((layer.shape.tokens + 63ULL) / 64);
   }
   uint64_t row_budget = limit_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
   std::vector<LayerPlan> best = layers_;
   uint64_t left = limit_bytes_ - payload_bytes_;
   for (int round = 0; round < kFillRounds; ++round) {
-    allocate_error_aware(layers_, options, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked,
+    allocate_error_aware(layers_, options, solves_, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked,
                          row_budget);
     lay_out_all();
     if (payload_bytes_ > limit_bytes_) {
@@ -394,6 +459,37 @@ std::span<const uint8_t> Plan::tiers_of(int32_t layer, int half) const {
   return layers_[static_cast<size_t>(layer)].tiers[half];
 }
 
+// Whether the caller may give a token's row this tier.
+void Plan::check_tier(const LayerPlan& layer, int half, size_t token, uint8_t tier) const {
+  if (tier >= tiers::kTierCount) fail(SKV_E_RANGE, "token %zu: tier %u, wanted 0..5", token, tier);
+  const bool paper = layer.shape.code == SKV_CODE_PAPER;
+  if (paper && (tier == 1 || tier == 3)) {
+    fail(SKV_E_PERMITTED, "token %zu: the paper's code has no %d-bit tier", token, 2 * tier);
+  }
+  if (solves_ == Solves::kCache) {
+    if (tier == tiers::kDrop && !can_mask) {
+      fail(SKV_E_PERMITTED, "token %zu: DROP for a cache that cannot mask (SKV_CACHE_CAN_MASK)", token);
+    }
+    return;
+  }
+  const uint8_t from = layer.base[half][token];
+  if (tier == from) return;
+  if (solves_ == Solves::kUpgrade) {
+    if (tier < from)
+      fail(SKV_E_RANGE, "token %zu: tier %u in an upgrade of tier %u: wanted no less", token, tier, from);
+    if (!has_step(layer.shape.code, step_of(from, tier))) {
+      fail(SKV_E_PERMITTED, "token %zu: tier %u to %u with the paper's code, whose tiers are not nested", token, from,
+           tier);
+    }
+    return;
+  }
+  const uint8_t least = half == SKV_K ? 2 : 1;
+  if (!tiers::is_quantized(from) || tier > from || tier < least) {
+    fail(SKV_E_RANGE, "token %zu: %s tier %u cut to %u: wanted it as it is%s", token, half_name(half), from, tier,
+         tiers::is_quantized(from) && from > least ? (half == SKV_K ? ", or 2 (4 bits) and up" : ", or 1 and up") : "");
+  }
+}
+
 void Plan::set_tiers(int32_t layer, int half, std::span<const uint8_t> wanted) {
   tiers_of(layer, half);  // checks the state and the layer
   LayerPlan& target = layers_[static_cast<size_t>(layer)];
@@ -401,16 +497,7 @@ void Plan::set_tiers(int32_t layer, int half, std::span<const uint8_t> wanted) {
     fail(SKV_E_RANGE, "layer %d %s: got %zu tiers, wanted %zu", layer, half_name(half), wanted.size(),
          target.tiers[half].size());
   }
-  for (size_t t = 0; t < wanted.size(); ++t) {
-    const uint8_t tier = wanted[t];
-    if (tier >= tiers::kTierCount) fail(SKV_E_RANGE, "token %zu: tier %u, wanted 0..5", t, tier);
-    if (tier == tiers::kDrop && !can_mask) {
-      fail(SKV_E_PERMITTED, "token %zu: DROP for a cache that cannot mask (SKV_CACHE_CAN_MASK)", t);
-    }
-    if (target.shape.code == SKV_CODE_PAPER && (tier == 1 || tier == 3)) {
-      fail(SKV_E_PERMITTED, "token %zu: the paper's code has no %d-bit tier", t, 2 * tier);
-    }
-  }
+  for (size_t t = 0; t < wanted.size(); ++t) check_tier(target, half, t, wanted[t]);
   target.tiers[half].assign(wanted.begin(), wanted.end());
   replaced_ = true;
   lay_out_all();

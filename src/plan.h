@@ -15,6 +15,8 @@
 
 namespace skv {
 
+// What a plan chooses tiers for: a cache; or a payload whose rows are raised by an upgrade, or cut.
+enum class Solves { kCache, kUpgrade, kTruncation };
 enum class Strategy { kErrorAware, kRaw, kUniform, kPolicy };
 // The paper's policies and baselines (policy.h), and what they rank tokens by.
 enum class Policy { kGreedy, kSinkProtect, kBalanced, kRandom, kAdaptive, kPdtrim, kSws };
@@ -51,6 +53,13 @@ struct LayerPlan {
   uint32_t runs[2]{};
   SegmentLayout layout{};
   uint32_t permitted[2]{};  // bit set of tiers that "error-aware" may use
+  // Of plans for a payload: its tiers and the segment they are of.
+  std::vector<uint8_t> base[2];
+  uint64_t base_digest = 0;
+  uint64_t base_bytes = 0;
+  StepCounts steps[2]{};  // of an upgrade, whose layout is above
+
+  std::vector<uint8_t> steps_of(int half) const;
 };
 
 // What solving found out, for the receipt.
@@ -84,16 +93,26 @@ class Plan {
 
   // Fills shape.{chunk, code, transforms, raw_dtype} of every layer from the options; validates them against the dims.
   void adopt(std::vector<SegmentShape> shapes);
+  // The same for a payload: its shapes, tiers and identity in place of a cache's. tiers: K, V of each layer.
+  void adopt_payload(Solves what, const Header& header, std::span<const Segment> segments,
+                     std::vector<std::vector<uint8_t>> tiers);
   // Chooses tiers; costs and importance are empty or one entry a layer. can_mask permits DROP.
   void solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance = {});
   void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
   // Solves once more with another limit than the budget, for what packing will save of it. Throws BUDGET.
   void spend(uint64_t limit);
   // Whether it can: by this strategy, and the tiers are still its own.
-  bool spends() const { return solved_ && !replaced_ && options.strategy == Strategy::kErrorAware; }
+  bool spends() const {
+    return solved_ && !replaced_ && options.strategy == Strategy::kErrorAware && solves_ == Solves::kCache;
+  }
   bool packs(int32_t threads) const;
 
-  bool needs_costs() const { return options.strategy == Strategy::kErrorAware; }
+  Solves solves() const { return solves_; }
+  bool has_budget() const { return options.fraction != 0 || options.bytes != 0; }
+  // An upgrade or truncation without a budget raises nothing, or cuts to the permitted tiers only.
+  bool needs_costs() const {
+    return options.strategy == Strategy::kErrorAware && (solves_ == Solves::kCache || has_budget());
+  }
   bool needs_importance(Importance importance) const {
     return options.strategy == Strategy::kPolicy && options.importance == importance;
   }
@@ -131,6 +150,7 @@ class Plan {
   void solve_uniform(uint8_t tier);
   void solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor);
   void solve_policy(std::span<const std::vector<float>> importance);
+  void check_tier(const LayerPlan& layer, int half, size_t token, uint8_t tier) const;
   void refuse_budget(const char* strategy) const;
 
   std::vector<LayerPlan> layers_;
@@ -139,6 +159,7 @@ class Plan {
   uint64_t budget_bytes_ = 0;  // asked for
   uint64_t limit_bytes_ = 0;   // that the tiers keep
   uint64_t raw_bytes_ = 0;
+  Solves solves_ = Solves::kCache;
   bool solved_ = false;
   bool replaced_ = false;  // tiers by set_tiers
 };

@@ -43,15 +43,6 @@ float average(std::span<const float> values) {
   return static_cast<float>(sum / static_cast<double>(values.size()));
 }
 
-// Without queries: the recency prior over the layer's average error, so that every layer starts equal.
-void weigh_by_prior(const CacheLayer& view, int half, std::span<const float> errors, std::vector<float>& weights) {
-  const float mean = average(errors);
-  const float scale = mean > 0 ? (half == SKV_K ? kKeyOverValue : 1.0F) / mean : 0.0F;
-  const auto tokens = static_cast<size_t>(view.tokens);
-  weights.resize(tokens);
-  for (size_t t = 0; t < tokens; ++t) weights[t] = scale / (static_cast<float>(tokens - 1 - t) + kPriorOffset);
-}
-
 // Queries kept for the logit probe, spread over those given: more move its figures by less than their spread over
 // texts.
 constexpr int32_t kSampledQueries = 16;
@@ -107,10 +98,9 @@ void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const Q
 }
 
 // Adds the prior's share of the cost to what the queries say.
-void add_prior(const CacheLayer& view, int half, std::span<const float> errors, std::span<const float> by_queries,
+void add_prior(int half, std::span<const float> errors, std::span<const float> by_queries,
                std::vector<float>& weights) {
-  std::vector<float> prior;
-  weigh_by_prior(view, half, errors, prior);
+  const std::vector<float> prior = prior_weights(half, errors);
   double queries_cost = 0;
   double prior_cost = 0;
   for (size_t t = 0; t < prior.size(); ++t) {
@@ -194,6 +184,17 @@ std::span<const float> Scores::weights(int32_t layer, int half) const {
   return layers_[static_cast<size_t>(layer)].weights[half];
 }
 
+// So that every layer starts equal, relative to the layer's average error.
+std::vector<float> prior_weights(int half, std::span<const float> errors) {
+  const float mean = average(errors);
+  const float scale = mean > 0 ? (half == SKV_K ? kKeyOverValue : 1.0F) / mean : 0.0F;
+  std::vector<float> weights(errors.size());
+  for (size_t t = 0; t < weights.size(); ++t) {
+    weights[t] = scale / (static_cast<float>(weights.size() - 1 - t) + kPriorOffset);
+  }
+  return weights;
+}
+
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache) {
   std::vector<std::vector<float>> out(static_cast<size_t>(cache.layer_count()));
   const auto measure = [&](const Cache& from, size_t l, Scratch& scratch) {
@@ -266,10 +267,10 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
         layer.caller[half] = true;
         layer.by_queries[half].clear();
       } else if (layer.queries) {
-        add_prior(view, half, layer.errors[half], layer.by_queries[half], layer.weights[half]);
+        add_prior(half, layer.errors[half], layer.by_queries[half], layer.weights[half]);
         scored = std::min(scored, SKV_SCORED_QUERIES);
       } else {
-        weigh_by_prior(view, half, layer.errors[half], layer.weights[half]);
+        layer.weights[half] = prior_weights(half, layer.errors[half]);
         scored = SKV_SCORED_KV;
       }
     }

@@ -75,6 +75,9 @@ class Scores {
   uint64_t score_ns_ = 0;
 };
 
+// Weights of a half's tokens by the recency prior alone, over rows with these errors.
+std::vector<float> prior_weights(int half, std::span<const float> errors);
+
 // Norm of every token's key, summed over the heads; a vector a layer.
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache);
 

@@ -52,6 +52,7 @@ const (
 	ErrModel       Status = -70 // payload of another model (fingerprint differs)
 	ErrRequest     Status = -71 // payload of another request
 	ErrLayout      Status = -72 // other layers, heads, dims or tokens than the destination
+	ErrBase        Status = -73 // an upgrade or plan of another payload, or a cache that changed since its payload
 	ErrChecksum    Status = -80
 	ErrNonFinite   Status = -90  // Inf or NaN in a row that would be quantized
 	ErrOverflow    Status = -91  // a value too large for the quantizer's 16-bit scale
@@ -99,6 +100,7 @@ var namesStatus = map[Status]string{
 	ErrModel:       "SKV_E_MODEL",
 	ErrRequest:     "SKV_E_REQUEST",
 	ErrLayout:      "SKV_E_LAYOUT",
+	ErrBase:        "SKV_E_BASE",
 	ErrChecksum:    "SKV_E_CHECKSUM",
 	ErrNonFinite:   "SKV_E_NON_FINITE",
 	ErrOverflow:    "SKV_E_OVERFLOW",
@@ -433,6 +435,7 @@ const (
 	PayloadFirstHead   PayloadKey = 17
 	PayloadOffset      PayloadKey = 18 // of the segment, from the payload's first byte
 	PayloadDevice      PayloadKey = 19 // payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host
+	PayloadUpgrade     PayloadKey = 20 // payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes
 )
 
 var namesPayloadKey = map[PayloadKey]string{
@@ -455,6 +458,7 @@ var namesPayloadKey = map[PayloadKey]string{
 	PayloadFirstHead:   "SKV_PAYLOAD_FIRST_HEAD",
 	PayloadOffset:      "SKV_PAYLOAD_OFFSET",
 	PayloadDevice:      "SKV_PAYLOAD_DEVICE",
+	PayloadUpgrade:     "SKV_PAYLOAD_UPGRADE",
 }
 
 // String is the C name, or the number of a value that this version does not know.

@@ -145,6 +145,24 @@ func (e *Engine) EncodeLayer(cache *Cache, plan *Plan, layer int, payload *Paylo
 	})
 }
 
+// EncodeUpgrade makes a payload of what a plan solved by [Plan.Upgrade] adds to the base. The cache must still hold what the base
+// was encoded from: every raised row is compared with the base's.
+//
+// Errors: those of the view, ErrState (plan not solved by Upgrade), ErrBase (solved for another payload, or a row changed),
+// ErrLayout, ErrModel, ErrRequest, ErrNonFinite, ErrOverflow, ErrChecksum, ErrNoMemory.
+func (e *Engine) EncodeUpgrade(cache *Cache, base *Payload, plan *Plan) (p *Payload, err error) {
+	err = use([]holder{e, cache, base, plan}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 {
+			status := abi.Lib.EncodeUpgrade(h[0], h[1], h[2], h[3], &at.handle, &at.err)
+			if status == 0 {
+				p = newPayload(at.handle)
+			}
+			return status
+		})
+	})
+	return p, err
+}
+
 // Decode decodes every layer into the cache, whose layout, block size, dtype and head range may differ from the source's.
 // Digests, identity, geometry and view are checked before the first byte is written; on any error the destination is
 // untouched.

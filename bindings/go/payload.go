@@ -78,6 +78,39 @@ func (p *Payload) Verify() error {
 	return p.do(func(payload unsafe.Pointer, at *frame) int32 { return abi.Lib.PayloadVerify(payload, &at.err) })
 }
 
+// Apply joins the payload and an upgrade of it into a new payload, which may be upgraded again.
+//
+// Errors: ErrBase (an upgrade of another payload), ErrModel, ErrRequest, ErrState (not a payload and an upgrade), ErrChecksum,
+// ErrMalformed, ErrNoMemory.
+func (p *Payload) Apply(upgrade *Payload) (result *Payload, err error) {
+	err = use([]holder{p, upgrade}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 {
+			status := abi.Lib.PayloadApply(h[0], h[1], &at.handle, &at.err)
+			if status == 0 {
+				result = newPayload(at.handle)
+			}
+			return status
+		})
+	})
+	return result, err
+}
+
+// Truncate makes a new payload at the tiers of a plan that [Plan.Truncate] solved for this one.
+//
+// Errors: ErrState (plan not solved by Truncate), ErrBase (solved for another payload), ErrChecksum, ErrNoMemory.
+func (p *Payload) Truncate(plan *Plan) (result *Payload, err error) {
+	err = use([]holder{p, plan}, func(h []unsafe.Pointer) error {
+		return do(func(at *frame) int32 {
+			status := abi.Lib.PayloadTruncate(h[0], h[1], &at.handle, &at.err)
+			if status == 0 {
+				result = newPayload(at.handle)
+			}
+			return status
+		})
+	})
+	return result, err
+}
+
 // View calls f with the bytes, without a copy. They must not be kept or changed. Errors: ErrState (layers missing), f's.
 func (p *Payload) View(f func(bytes []byte) error) error {
 	return with(p, func(payload unsafe.Pointer) error {

@@ -189,7 +189,47 @@ func (p *Plan) Solve(cache *Cache, scores *Scores) error {
 	})
 }
 
-// Bytes is the exact payload size of the solved plan. Errors: ErrState.
+// Upgrade chooses which rows of a payload of this cache to raise, and how far, for [Engine.EncodeUpgrade]. The budget is that of the
+// upgrade alone; without one no row is raised, to be followed by [Plan.SetTiers]. Strategies "raw" and "uniform-N" raise every row to
+// that tier. scores may be nil.
+//
+// Errors: those of the view and of scoring, ErrBudget, ErrArgument (another strategy), ErrState (payload incomplete, or an
+// upgrade), ErrLayout, ErrModel, ErrRequest (not this cache's payload), ErrPermitted (the paper's code), ErrChecksum.
+func (p *Plan) Upgrade(base *Payload, cache *Cache, scores *Scores) error {
+	objects := []holder{p, base, cache}
+	if scores != nil {
+		objects = append(objects, scores)
+	}
+	return use(objects, func(h []unsafe.Pointer) error {
+		var s unsafe.Pointer
+		if scores != nil {
+			s = h[3]
+		}
+		return do(func(at *frame) int32 { return abi.Lib.PlanUpgrade(h[0], h[1], h[2], s, &at.err) })
+	})
+}
+
+// Truncate chooses which rows of a payload to cut, without its cache, for [Payload.Truncate]: to the permitted tiers (PlanKTiers,
+// PlanVTiers; keys never below 4 bits), and to the budget if there is one, least costly planes first. Tiers below 8 bits need a
+// verdict: a profile's, the payload's own rows there, or PlanUnproven 1. scores may be nil.
+//
+// Errors: ErrBudget (names the floor), ErrArgument (another strategy), ErrPermitted (no verdict, or the paper's code), ErrState,
+// ErrLayout (scores), ErrModel (profile), ErrChecksum.
+func (p *Plan) Truncate(payload *Payload, scores *Scores) error {
+	objects := []holder{p, payload}
+	if scores != nil {
+		objects = append(objects, scores)
+	}
+	return use(objects, func(h []unsafe.Pointer) error {
+		var s unsafe.Pointer
+		if scores != nil {
+			s = h[2]
+		}
+		return do(func(at *frame) int32 { return abi.Lib.PlanTruncate(h[0], h[1], s, &at.err) })
+	})
+}
+
+// Bytes is the exact size of what the solved plan gives: a payload, or an upgrade. Errors: ErrState.
 func (p *Plan) Bytes() (bytes int, err error) {
 	err = p.do(func(plan unsafe.Pointer, at *frame) int32 {
 		status := abi.Lib.PlanBytes(plan, &at.u64, &at.err)

@@ -16,6 +16,8 @@ ALLOWED: dict[str, set[str]] = {
     "error": {"error"},
     "payload": {"error", "payload"},
     "payload_read": {"error", "payload"},
+    "payload_upgrade": {"error", "payload"},
+    "payload_planes": {"payload", "payload_planes"},
     "cache": {"error", "cache", "kernels/tiers"},
     "cache_overlap": {"error", "cache"},
     "plan": {"error", "payload", "plan", "allocate", "policy", "profile", "kernels/tiers"},
@@ -27,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "llama": {"error", "cache", "payload", "llama"},
     "transport/frame": {"error", "transport/frame"},
 }
-ONLY_IN = {"codec": {"codec", "payload_handle", "payload_device", "packing", "payload_packed", "payload_stages", "probe", "api"}, "transport/endpoint": {"api"}}
+ONLY_IN = {"codec": {"codec", "codec_upgrade", "payload_handle", "payload_device", "packing", "payload_packed", "payload_stages", "probe", "api"}, "codec_upgrade": {"api"}, "transport/endpoint": {"api"}}
 
 problems: list[str] = []
 

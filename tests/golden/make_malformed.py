@@ -26,8 +26,10 @@ from reference import (
     MEAN,
     PAPER,
     VECTORS,
+    Layer,
     Payload,
     encode,
+    encode_upgrade,
     parse,
     sealed_header,
     sealed_segment,
@@ -96,6 +98,23 @@ OF_PAPER = encode(Payload([layer(3, 70, 1, (8, 8), code=PAPER, tiers=(mixed((0, 
 NO_V = encode(Payload([layer(4, 40, 1, (16, 0), transforms=(HADAMARD16, 0))]))
 OF_F32 = encode(Payload([layer(5, 40, 1, (8, 8), dtype=F32)]))
 ONE = encode(Payload([layer(6, 1, 1, (8, 8), tiers=(only(4), only(1)))]))
+
+
+def upgrade_of(made: Layer, targets: list[bytes]) -> bytes:
+    return encode_upgrade(Payload([made]), encode(Payload([made])), [targets], 0, 0)
+
+
+def step_up(tiers: bytes, tier: int, every: int) -> bytes:
+    """Every so many tokens at least at a tier."""
+    return bytes(max(old, tier) if t % every == 0 else old for t, old in enumerate(tiers))
+
+
+_RAISED = layer(9, 70, 1, (24, 8), transforms=USUAL)
+_RAISED_RUNS = layer(10, 200, 1, (8, 8), tiers=(runs((0, 1, 2, 4), 90), runs((1, 3, 5), 90)))
+_RAISED_PAPER = layer(11, 70, 1, (8, 8), code=PAPER, tiers=(mixed((0, 2, 4, 5)), only(2)))
+UP_PLANES = upgrade_of(_RAISED, [step_up(half.tiers, 4, 2) for half in _RAISED.halves])
+UP_RUNS = upgrade_of(_RAISED_RUNS, [step_up(half.tiers, 4, 1) for half in _RAISED_RUNS.halves])
+UP_PAPER = upgrade_of(_RAISED_PAPER, [step_up(half.tiers, 5, 2) for half in _RAISED_PAPER.halves])
 TWO = encode(Payload([layer(7, 40, 1, (8, 8)), layer(8, 40, 1, (8, 8))]))
 
 
@@ -111,7 +130,8 @@ def of_header() -> Iterator[Case]:
     yield "header-digest", "CHECKSUM", put(ONE, 120, "B", ONE[120] ^ 1)
     yield "header-bit", "CHECKSUM", put(ONE, 24, "B", 1)
     yield "header-bytes", "MALFORMED", header(ONE, 6, "H", 112)
-    yield "flag-0", "FEATURE", header(ONE, 8, "I", 1)
+    yield "flag-0", "MALFORMED", header(ONE, 8, "I", 1)  # an upgrade's flag, and no upgrade's segment
+    yield "flag-1", "FEATURE", header(ONE, 8, "I", 2)
     yield "flag-15", "FEATURE", header(ONE, 8, "I", 1 << 15)
     yield "ok-flag-16", "OK", header(ONE, 8, "I", 1 << 16)
     yield "ok-flag-31", "OK", header(ONE, 8, "I", 1 << 31)
@@ -278,8 +298,67 @@ def of_claims() -> Iterator[Case]:
     yield "claim-everything", "MALFORMED", totals(wide, 2 * tokens * 1024 * 8192)
 
 
+def of_upgrades() -> Iterator[Case]:
+    for name, data in (("planes", UP_PLANES), ("runs", UP_RUNS), ("paper", UP_PAPER)):
+        yield f"ok-upgrade-{name}", "OK", data
+        yield f"upgrade-{name}-without-flag", "MALFORMED", header(data, 8, "I", 0)
+        yield f"upgrade-{name}-cut", "TRUNCATED", data[:-16]
+        yield f"upgrade-{name}-body-bit", "CHECKSUM", put(data, len(data) - 20, "B", data[len(data) - 20] ^ 4)
+        yield f"upgrade-{name}-one-section-more", "MALFORMED", totals(data + bytes(16), of_raw_bytes(data))
+        yield f"upgrade-{name}-16-less", "MALFORMED", totals(data[:-16], of_raw_bytes(data))
+        for where, at in padding(data).items():
+            yield f"upgrade-{name}-padding-{where}", "MALFORMED", sealed(put(data, at, "B", 1))
+    yield "upgrade-magic", "MALFORMED", segment(UP_PLANES, (MAGIC, "I", struct.unpack("<I", b"SEG1")[0]))
+    yield "upgrade-flags-3", "FEATURE", header(UP_PLANES, 8, "I", 3)
+    yield "upgrade-ordinal", "MALFORMED", segment(UP_PLANES, (ORDINAL, "I", 1))
+    yield "upgrade-reserved", "MALFORMED", segment(UP_PLANES, (RESERVED, "I", 1))
+    for half, name in enumerate("kv"):
+        at, size = section(UP_PLANES, half, MAP)
+        plane = size // 4
+        for i in range(4):
+            trailing = at + (i + 1) * plane - 8  # tokens 64 ... 127 of 70
+            byte = UP_PLANES[trailing]
+            yield f"upgrade-{name}-bit-70-plane-{i}", "MALFORMED", sealed(put(UP_PLANES, trailing, "B", byte | 1 << 6))
+        yield f"upgrade-{name}-other-step", "MALFORMED", sealed(put(UP_PLANES, at, "B", UP_PLANES[at] ^ 1))
+        at, size = section(UP_RUNS, half, MAP)
+        words = struct.unpack_from(f"<{size // 4}I", UP_RUNS, at)
+        end = at + size - 4
+        yield f"upgrade-{name}-runs-short", "MALFORMED", sealed(put(UP_RUNS, end, "I", words[-1] - 1))
+        yield f"upgrade-{name}-runs-long", "MALFORMED", sealed(put(UP_RUNS, end, "I", words[-1] + 1))
+        yield f"upgrade-{name}-run-huge", "MALFORMED", sealed(put(UP_RUNS, end, "I", words[-1] | 0xFFFFFFF))
+        equal = put(UP_RUNS, end, "I", words[-2] & 0xF0000000 | words[-1] & 0xFFFFFFF)
+        yield f"upgrade-{name}-equal-neighbours", "MALFORMED", sealed(equal)
+        run_count = K_RUNS if half == 0 else V_RUNS
+        yield f"upgrade-{name}-runs-fewer", "MALFORMED", segment(UP_RUNS, (run_count, "I", size // 4 - 1))
+        yield f"upgrade-{name}-more-runs-than-tokens", "MALFORMED", segment(UP_RUNS, (run_count, "I", 201))
+        at, size = section(UP_PLANES, half, "scales")
+        yield f"upgrade-{name}-scale-nan", "MALFORMED", sealed(put(UP_PLANES, at, "H", 0x7E01))
+    at, size = section(UP_PAPER, 0, MAP)
+    for step in (1, 3, 6, 10, 11, 13):
+        data = UP_PAPER
+        for i in range(4):
+            byte = data[at + i * size // 4]
+            data = put(data, at + i * size // 4, "B", byte & ~1 | step >> i & 1)
+        yield f"upgrade-paper-step-{step}", "MALFORMED", sealed(data)
+    # Claims: a run of 2^28 rows from a handful of bytes.
+    tokens = 2**28
+    nothing = upgrade_of(layer(12, 1, 1, (8, 8), tiers=(only(4), only(1))), [bytes([4]), bytes([1])])
+    yield "ok-upgrade-of-nothing", "OK", nothing
+    maps = [section(nothing, half, MAP)[0] for half in (0, 1)]
+    for step in (4, 5, 15):
+        data = put(put(nothing, maps[0], "I", step << 28 | tokens - 1), maps[1], "I", tokens - 1)
+        claim = totals(segment(data, (TOKENS, "I", tokens)), 2 * tokens * 16)
+        yield f"upgrade-claim-step-{step}", "MALFORMED", claim
+    claim = segment(nothing, (TOKENS, "I", tokens), (K_RUNS, "I", 0), (V_RUNS, "I", 0))
+    yield "upgrade-claim-planes", "MALFORMED", totals(claim, 2 * tokens * 16)
+
+
+def of_raw_bytes(data: bytes) -> int:
+    return int(struct.unpack_from("<Q", data, 72)[0])
+
+
 def cases() -> Iterator[Case]:
-    for part in (of_header, of_segment_header, of_maps, of_content, of_claims):
+    for part in (of_header, of_segment_header, of_maps, of_content, of_claims, of_upgrades):
         yield from part()
 
 

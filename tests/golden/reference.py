@@ -4,6 +4,7 @@
     reference.py make DIR      writes the golden set
     reference.py check FILE    prints SKV_OK or the status the file is refused with
     reference.py decode FILE   prints its facts and the SHA-256 of the decoded tensors
+    reference.py apply BASE UPGRADE RESULT   joins a payload and an upgrade of it
 
 f32 arithmetic is done in binary64 and rounded once: for + - * / and sqrt that is exact.
 """
@@ -35,6 +36,11 @@ HEADER_FORMAT = struct.Struct("<4sBBHIIQ32s16sQQI28s")  # without its digest
 SEGMENT_FORMAT = struct.Struct("<4sIQIHHQHHHBBBBBBIII")  # likewise
 VECTORS, MAP = ("vectors", "map")
 ROW_SECTIONS = ("scales", "two", "nibble", "plane2", "plane3", "raw")
+ADDED_SECTIONS = ("scales", "two", "nibble", "plane1", "plane2", "plane3", "raw")
+BASE = "base"
+UPGRADE = 1  # flag
+STEPS = [(0, 0), *((a, b) for a in range(6) for b in range(a + 1, 6))]
+PAPER_STEPS = {(0, 0), (0, 2), (0, 4), (0, 5), (2, 5), (4, 5)}
 
 
 class RefusedError(Exception):
@@ -130,6 +136,8 @@ class Half:
     transforms: int = 0
     tiers: bytes = b""
     data: bytes = b""
+    measured: bytes = b""  # tiers of the first base, whose quantized rows were measured; empty: tiers
+    steps: bytes = b""  # of an upgrade
 
 
 @dataclass
@@ -156,6 +164,7 @@ class Payload:
     request_id: bytes = bytes(16)
     budget_bytes: int = 0
     scored: int = 0
+    upgrade: bool = False
 
 
 @dataclass
@@ -174,6 +183,8 @@ class Segment:
     runs: tuple[int, int]
     data: bytes
     sections: list[Section] = field(default_factory=list)
+    base_digest: int = 0
+    base_bytes: int = 0
 
     def section(self, half: int, name: str) -> bytes:
         found = next(s for s in self.sections if (s.half, s.name) == (half, name))
@@ -196,6 +207,20 @@ def in_section(name: str, tier: int) -> bool:
         "plane2": tier in (3, 4),
         "plane3": tier == 4,
         "raw": tier == RAW,
+    }[name]
+
+
+def in_added(name: str, step: int) -> bool:
+    """Whether a row has bytes in a section of an upgrade."""
+    before, after = STEPS[step]
+    return step != 0 and {
+        "scales": before == 0 and quantized(after),
+        "two": (before, after) == (0, 1),
+        "nibble": before == 0 and after in (2, 3, 4),
+        "plane1": before == 1 and quantized(after),
+        "plane2": before in (0, 1, 2) and after in (3, 4),
+        "plane3": before in (0, 1, 2, 3) and after == 4,
+        "raw": after == RAW,
     }[name]
 
 
@@ -263,6 +288,32 @@ def all_sections(layer: Layer, runs: tuple[int, int], rows: list[list[int]]) -> 
     return sections, align(at)
 
 
+def steps_size(layer: Layer, half: int, runs: int) -> int:
+    if layer.halves[half].dim == 0:
+        return 0
+    return 4 * runs if runs else 32 * -(-layer.tokens // 64)
+
+
+def upgrade_head_sections(layer: Layer, runs: tuple[int, int]) -> tuple[list[Section], int]:
+    sections = [Section(0, BASE, SEGMENT_HEADER, 16)]
+    at = SEGMENT_HEADER + 16
+    for half in (0, 1):
+        sections.append(Section(half, MAP, align(at), steps_size(layer, half, runs[half])))
+        at = align(at) + sections[-1].size
+    return sections, at
+
+
+def upgrade_sections(layer: Layer, runs: tuple[int, int], rows: list[list[int]]) -> tuple[list[Section], int]:
+    """The same of an upgrade; rows: by step, of K and of V."""
+    sections, at = upgrade_head_sections(layer, runs)
+    for half, part in enumerate(layer.halves):
+        for name in ADDED_SECTIONS:
+            count = sum(rows[half][step] for step in range(16) if in_added(name, step))
+            sections.append(Section(half, name, align(at), count * row_size(name, layer, part.dim)))
+            at = align(at) + sections[-1].size
+    return sections, align(at)
+
+
 # ---------------------------------------------------------------------------------------------------- digests
 
 
@@ -302,6 +353,27 @@ def read_map(data: bytes, tokens: int, runs: int) -> list[tuple[int, int]]:
     planes = [int.from_bytes(data[i * size : (i + 1) * size], "little") for i in range(3)]
     require(all(plane >> tokens == 0 for plane in planes), "MALFORMED", "map bits beyond the last token")
     return map_runs(bytes(sum((planes[bit] >> t & 1) << bit for bit in range(3)) for t in range(tokens)))
+
+
+def write_steps(steps: bytes, run_form: bool) -> bytes:
+    if run_form:
+        return b"".join(struct.pack("<I", step << 28 | count - 1) for step, count in map_runs(steps))
+    words = -(-len(steps) // 64)
+    planes = [sum((step >> bit & 1) << t for t, step in enumerate(steps)) for bit in range(4)]
+    return b"".join(plane.to_bytes(8 * words, "little") for plane in planes)
+
+
+def read_steps(data: bytes, tokens: int, runs: int) -> list[tuple[int, int]]:
+    """The steps as (step, count), whatever their form; never longer than data."""
+    if runs:
+        out = [(word >> 28, (word & 0xFFFFFFF) + 1) for (word,) in struct.iter_unpack("<I", data)]
+        require(all(a[0] != b[0] for a, b in pairwise(out)), "MALFORMED", "neighbouring runs of equal step")
+        require(sum(count for _, count in out) == tokens, "MALFORMED", "runs do not sum to the tokens")
+        return out
+    size = len(data) // 4
+    planes = [int.from_bytes(data[i * size : (i + 1) * size], "little") for i in range(4)]
+    require(all(plane >> tokens == 0 for plane in planes), "MALFORMED", "step bits beyond the last token")
+    return map_runs(bytes(sum((planes[bit] >> t & 1) << bit for bit in range(4)) for t in range(tokens)))
 
 
 # ---------------------------------------------------------------------------------------------------- transforms
@@ -438,7 +510,8 @@ def encode_half(layer: Layer, half: Half) -> dict[str, bytes]:
         tiers = half.tiers[begin:end]
         data = [half.data[t * size : (t + 1) * size] for t in range(begin, end)]
         rows = [to_floats(row, layer.dtype) for row in data]
-        vectors = channel_vectors(rows, tiers, layer.heads, half.dim, half.transforms)
+        measured = (half.measured or half.tiers)[begin:end]
+        vectors = channel_vectors(rows, measured, layer.heads, half.dim, half.transforms)
         out[VECTORS] += vectors.stored()
         for tier, row, source in zip(tiers, rows, data):
             if quantized(tier):
@@ -468,13 +541,164 @@ def encode_segment(ordinal: int, layer: Layer) -> bytes:
     return sealed_segment(bytes(out))
 
 
-def encode(payload: Payload) -> bytes:
-    segments = b"".join(encode_segment(i, layer) for i, layer in enumerate(payload.layers))
+def with_header(payload: Payload, segments: bytes) -> bytes:
     header = HEADER_FORMAT.pack(
-        b"SKV1", 1, 0, HEADER, 0, len(payload.layers), HEADER + len(segments), payload.fingerprint, payload.request_id,
-        sum(layer.raw_bytes() for layer in payload.layers), payload.budget_bytes, payload.scored, bytes(28),
+        b"SKV1", 1, 0, HEADER, UPGRADE if payload.upgrade else 0, len(payload.layers), HEADER + len(segments),
+        payload.fingerprint, payload.request_id, sum(layer.raw_bytes() for layer in payload.layers),
+        payload.budget_bytes, payload.scored, bytes(28),
     )  # fmt: skip
     return sealed_header(header + bytes(8)) + segments
+
+
+def encode(payload: Payload) -> bytes:
+    return with_header(payload, b"".join(encode_segment(i, layer) for i, layer in enumerate(payload.layers)))
+
+
+# ---------------------------------------------------------------------------------------------------- upgrades
+
+
+def added_pieces(row: list[float], source: bytes, layer: Layer, half: Half, vectors: Vectors, step: int) -> dict[str, bytes]:
+    """What one row needs for a step."""
+    before, after = STEPS[step]
+    if after == RAW:
+        return {"raw": raw_row(source, layer)}
+    pieces: dict[str, bytes] = dict.fromkeys(ADDED_SECTIONS, b"")
+    for name, piece in quantize_row(row, layer, half, vectors, after):
+        pieces[name] += piece
+        if name == "nibble":
+            pieces["plane1"] += pack_strided([code & 3 for code in unpack_strided(piece, 2)], 4)
+    return {name: pieces[name] for name in ADDED_SECTIONS if in_added(name, step)}
+
+
+def added_half(layer: Layer, half: Half, steps: bytes) -> dict[str, bytes]:
+    """Contents of the row sections of an upgrade; half.measured: the tiers its vectors were measured with."""
+    out = dict.fromkeys(ADDED_SECTIONS, b"")
+    size = layer.heads * half.dim * element_bytes(layer.dtype)
+    for begin in range(0, layer.tokens if half.dim else 0, layer.chunk):
+        end = min(begin + layer.chunk, layer.tokens)
+        data = [half.data[t * size : (t + 1) * size] for t in range(begin, end)]
+        rows = [to_floats(row, layer.dtype) for row in data]
+        measured = (half.measured or half.tiers)[begin:end]
+        vectors = channel_vectors(rows, measured, layer.heads, half.dim, half.transforms)
+        for t, row, source in zip(range(begin, end), rows, data):
+            if steps[t]:
+                for name, piece in added_pieces(row, source, layer, half, vectors, steps[t]).items():
+                    out[name] += piece
+    return out
+
+
+def encode_upgrade_segment(ordinal: int, layer: Layer, base: Segment, targets: list[bytes]) -> bytes:
+    steps = [bytes(STEPS.index((a, b)) if a != b else 0 for a, b in zip(half.tiers, to)) for half, to in zip(layer.halves, targets)]
+    counts = [len(map_runs(half)) for half in steps]
+    runs = tuple(n if half and 4 * n < 32 * -(-layer.tokens // 64) else 0 for half, n in zip(steps, counts))
+    sections, size = upgrade_sections(layer, runs, [[half.count(step) for step in range(16)] for half in steps])
+    contents = [added_half(layer, half, own) for half, own in zip(layer.halves, steps)]
+    contents[0][BASE] = base.data[56:64] + len(base.data).to_bytes(8, "little")
+    for half in (0, 1):
+        contents[half][MAP] = write_steps(steps[half], runs[half] > 0)
+    out = bytearray(size)
+    out[:SEGMENT_HEADER] = base.data[:SEGMENT_HEADER]
+    struct.pack_into("<4sIQ", out, 0, b"UPG1", ordinal, size)
+    struct.pack_into("<II", out, 44, *runs)
+    for section in sections:
+        content = contents[section.half][section.name]
+        assert len(content) == section.size, (section, len(content))
+        out[section.offset : section.offset + section.size] = content
+    return sealed_segment(bytes(out))
+
+
+def encode_upgrade(payload: Payload, base: bytes, targets: list[list[bytes]], budget_bytes: int, scored: int) -> bytes:
+    """An upgrade of base, which payload's tensors gave at payload's tiers, to target tiers (K, V of each layer)."""
+    segments = b"".join(
+        encode_upgrade_segment(i, layer, segment, to)
+        for i, (layer, segment, to) in enumerate(zip(payload.layers, parse(base)[1], targets))
+    )
+    layers = [Layer(**{**vars(layer)}) for layer in payload.layers]
+    return with_header(
+        Payload(layers, payload.fingerprint, payload.request_id, budget_bytes, scored, upgrade=True), segments
+    )
+
+
+class Rows:
+    """Rows of a half's sections, taken in token order."""
+
+    def __init__(self, segment: Segment, half: int, names: Iterable[str]) -> None:
+        self.sizes = {name: row_size(name, segment.layer, segment.layer.halves[half].dim) for name in names}
+        self.data = {name: segment.section(half, name) for name in names}
+        self.at = dict.fromkeys(names, 0)
+
+    def take(self, name: str) -> bytes:
+        begin = self.at[name]
+        self.at[name] += self.sizes[name]
+        return self.data[name][begin : self.at[name]]
+
+
+def joined_nibbles(two: bytes, plane1: bytes, heads: int) -> bytes:
+    quarter = len(two) // heads
+    out = b""
+    for h in range(heads):
+        at = slice(h * quarter, (h + 1) * quarter)
+        codes = zip(unpack_strided(two[at], 4), unpack_strided(plane1[at], 4))
+        out += pack_strided([high << 2 | low for high, low in codes], 2)
+    return out
+
+
+def apply_half(base: Segment, upgrade: Segment, half: int) -> tuple[bytes, dict[str, bytes]]:
+    """The tiers and contents of the result."""
+    layer, part = base.layer, base.layer.halves[half]
+    own, added = Rows(base, half, ROW_SECTIONS), Rows(upgrade, half, ADDED_SECTIONS)
+    tiers, out = bytearray(), dict.fromkeys(ROW_SECTIONS, b"")
+    for tier, step in zip(part.tiers, upgrade.layer.halves[half].steps):
+        before, after = STEPS[step] if step else (tier, tier)
+        require(before == tier, "MALFORMED", "a step from another tier")
+        pieces = {name: own.take(name) for name in ROW_SECTIONS if in_section(name, tier)}
+        more = {name: added.take(name) for name in ADDED_SECTIONS if in_added(name, step)}
+        if "plane1" in more:
+            pieces["nibble"] = joined_nibbles(pieces["two"], more["plane1"], layer.heads)
+        pieces.update(more)
+        for name in ROW_SECTIONS:
+            if in_section(name, after):
+                out[name] += pieces[name]
+        tiers.append(after)
+    out[VECTORS] = base.section(half, VECTORS)
+    return bytes(tiers), out
+
+
+def apply_segment(base: Segment, upgrade: Segment) -> bytes:
+    require(base.data[16:44] == upgrade.data[16:44], "MALFORMED", "shape of the base")
+    both = [apply_half(base, upgrade, half) for half in (0, 1)]
+    contents = [content for _, content in both]
+    layer = Layer(**{**vars(base.layer), "halves": tuple(
+        Half(part.dim, part.transforms, tiers) for part, (tiers, _) in zip(base.layer.halves, both)
+    )})  # fmt: skip
+    runs = (written_runs(layer, 0), written_runs(layer, 1) if layer.halves[1].dim else 0)
+    sections, size = all_sections(layer, runs, [row_counts(map_runs(half.tiers)) for half in layer.halves])
+    for half, part in enumerate(layer.halves):
+        contents[half][MAP] = write_map(part.tiers, runs[half] > 0)
+    out = bytearray(size)
+    out[:SEGMENT_HEADER] = base.data[:SEGMENT_HEADER]
+    struct.pack_into("<Q", out, 8, size)
+    struct.pack_into("<II", out, 44, *runs)
+    for section in sections:
+        out[section.offset : section.offset + section.size] = contents[section.half][section.name]
+    return sealed_segment(bytes(out))
+
+
+def apply(base: bytes, upgrade: bytes) -> bytes:
+    payload, segments = parse(base)
+    more, added = parse(upgrade)
+    for segment in [*segments, *added]:
+        verify(segment)
+    require(more.upgrade and not payload.upgrade, "STATE", "a payload and an upgrade")
+    require(len(segments) == len(added), "BASE", "layers")
+    for segment, to in zip(segments, added):
+        same = (to.base_digest, to.base_bytes) == (int.from_bytes(segment.data[56:64], "little"), len(segment.data))
+        require(same, "BASE", "digest")
+    require(payload.fingerprint == more.fingerprint, "MODEL", "fingerprint")
+    require(payload.request_id == more.request_id, "REQUEST", "request id")
+    budget = min(payload.budget_bytes + more.budget_bytes, 2**64 - 1) if payload.budget_bytes else 0
+    result = Payload(payload.layers, payload.fingerprint, payload.request_id, budget, more.scored)
+    return with_header(result, b"".join(map(apply_segment, segments, added)))
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -507,11 +731,39 @@ def check_geometry(layer: Layer, runs: tuple[int, int], newer: bool, reserved: i
     require(newer or reserved == 0, "MALFORMED", "reserved")
 
 
-def parse_segment(left: bytes, ordinal: int, newer: bool) -> Segment:
+def parse_upgrade(segment: Segment) -> Segment:
+    """The rest of an upgrade's segment."""
+    layer, size = segment.layer, len(segment.data)
+    segment.sections, head_end = upgrade_head_sections(layer, segment.runs)
+    require(align(head_end) <= size, "MALFORMED", "step maps beyond the segment")
+    segment.base_digest, segment.base_bytes = struct.unpack("<QQ", segment.section(0, BASE))
+    rows = [[0] * 16, [0] * 16]
+    for half, part in enumerate(layer.halves):
+        if part.dim == 0:
+            continue
+        steps = read_steps(segment.section(half, MAP), layer.tokens, segment.runs[half])
+        paper = {STEPS[step] for step, _ in steps} <= PAPER_STEPS
+        require(layer.code == EMBEDDED or paper, "MALFORMED", "step of the paper's code")
+        rows[half] = [sum(count for step, count in steps if step == wanted) for wanted in range(16)]
+        part.steps = b"".join(bytes([step]) * count for step, count in steps) if layer.tokens <= 1 << 20 else b""
+    segment.sections, end = upgrade_sections(layer, segment.runs, rows)
+    require(end == size, "MALFORMED", "segment bytes do not follow from its steps")
+    return checked_padding(segment, end)
+
+
+def checked_padding(segment: Segment, end: int) -> Segment:
+    at = SEGMENT_HEADER
+    for section in [*segment.sections, Section(0, "end", end, 0)]:
+        require(not any(segment.data[at : section.offset]), "MALFORMED", "padding")
+        at = section.offset + section.size
+    return segment
+
+
+def parse_segment(left: bytes, ordinal: int, newer: bool, upgrade: bool) -> Segment:
     require(len(left) >= SEGMENT_HEADER, "MALFORMED", "segment header")
     (magic, number, size, tokens, heads, first_head, first_position, k_dim, v_dim, chunk, dtype, raw_dtype, code,
      k_transforms, v_transforms, group, k_runs, v_runs, reserved) = SEGMENT_FORMAT.unpack_from(left)  # fmt: skip
-    require(magic == b"SEG1", "MALFORMED", "segment magic")
+    require(magic == (b"UPG1" if upgrade else b"SEG1"), "MALFORMED", "segment magic")
     require(number == ordinal, "MALFORMED", "segment ordinal")
     require(size % ALIGN == 0 and SEGMENT_HEADER <= size <= len(left), "MALFORMED", "segment bytes")
     halves = (Half(k_dim, k_transforms), Half(v_dim, v_transforms))
@@ -519,6 +771,8 @@ def parse_segment(left: bytes, ordinal: int, newer: bool) -> Segment:
     runs = (k_runs, v_runs)
     check_geometry(layer, runs, newer, reserved)
     segment = Segment(layer, runs, left[:size])
+    if upgrade:
+        return parse_upgrade(segment)
     segment.sections, head_end = head_sections(layer, runs)
     require(head_end <= size, "MALFORMED", "vectors and maps beyond the segment")
     maps: list[list[tuple[int, int]]] = [[], []]
@@ -534,11 +788,7 @@ def parse_segment(left: bytes, ordinal: int, newer: bool) -> Segment:
     require(end == size, "MALFORMED", "segment bytes do not follow from its maps")
     for part, runs_of_part in zip(layer.halves, maps):
         part.tiers = b"".join(bytes([tier]) * count for tier, count in runs_of_part)
-    at = SEGMENT_HEADER
-    for section in [*segment.sections, Section(0, "end", end, 0)]:
-        require(not any(segment.data[at : section.offset]), "MALFORMED", "padding")
-        at = section.offset + section.size
-    return segment
+    return checked_padding(segment, end)
 
 
 def parse(data: bytes) -> tuple[Payload, list[Segment]]:
@@ -553,16 +803,17 @@ def parse(data: bytes) -> tuple[Payload, list[Segment]]:
     require(header_bytes == HEADER, "MALFORMED", "header bytes")
     require(1 <= layers <= 4096, "MALFORMED", "layer count")
     require(newer or (scored <= 3 and not any(reserved)), "MALFORMED", "scored or reserved")
-    require(flags & 0xFFFF == 0, "FEATURE", "flags")
+    require(flags & 0xFFFE == 0, "FEATURE", "flags")
+    upgrade = flags & UPGRADE != 0
     require(total <= len(data), "TRUNCATED", "payload")
     require(total == len(data), "TRAILING", "payload")
     segments = []
     at = HEADER
     for ordinal in range(layers):
-        segments.append(parse_segment(data[at:], ordinal, newer))
+        segments.append(parse_segment(data[at:], ordinal, newer, upgrade))
         at += len(segments[-1].data)
     require(at == len(data), "MALFORMED", "bytes after the last segment")
-    payload = Payload([segment.layer for segment in segments], fingerprint, request_id, budget_bytes, scored)
+    payload = Payload([segment.layer for segment in segments], fingerprint, request_id, budget_bytes, scored, upgrade)
     require(sum(layer.raw_bytes() for layer in payload.layers) == raw_bytes, "MALFORMED", "raw bytes")
     return payload, segments
 
@@ -726,7 +977,8 @@ def source_file(payload: Payload) -> bytes:
 
 
 def make(directory: Path) -> None:
-    from golden_set import golden_set  # noqa: PLC0415  (it needs this module)
+    from golden_set import golden_set  # noqa: PLC0415  (they need this module)
+    from upgrade_set import make_upgrades  # noqa: PLC0415
 
     directory.mkdir(parents=True, exist_ok=True)
     table = {}
@@ -739,6 +991,7 @@ def make(directory: Path) -> None:
         table[f"{name}.skv"] = {**facts_of(payload), "bytes": len(data), "sha256": hashes}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(facts)}" for name, facts in table.items())
     (directory / "golden.json").write_text(f"{{\n{lines}\n}}\n")
+    make_upgrades(directory)
 
 
 def main(arguments: list[str]) -> int:
@@ -752,6 +1005,8 @@ def main(arguments: list[str]) -> int:
         case ["decode", file]:
             payload, hashes = decode(Path(file).read_bytes())
             print(json.dumps({**facts_of(payload), "sha256": hashes}, indent=1))
+        case ["apply", base, upgrade, result]:
+            Path(result).write_bytes(apply(Path(base).read_bytes(), Path(upgrade).read_bytes()))
         case _:
             print(__doc__, file=sys.stderr)
             return 2

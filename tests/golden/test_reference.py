@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from reference import (  # noqa: E402
     Layer,
     Payload,
     RefusedError,
+    apply,
     decode,
     encode,
     facts_of,
@@ -28,8 +30,10 @@ from reference import (  # noqa: E402
     make,
     status_of,
 )
+from upgrade_set import status_of_apply  # noqa: E402
 from xxh3 import xxh3_64  # noqa: E402
 
+UPGRADES = json.loads((HERE / "upgrades.json").read_text())
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 MALFORMED = json.loads((HERE / "malformed.json").read_text())
 
@@ -45,6 +49,12 @@ def test_no_file_is_missing_or_left_over(made: Path) -> None:
     committed = {p.name for p in HERE.iterdir() if p.suffix in (".skv", ".src")}
     assert committed == {p.name for p in made.iterdir() if p.suffix in (".skv", ".src")}
     assert {p.name for p in (HERE / "malformed").iterdir()} == set(MALFORMED)
+    for folder in ("upgrades", "upgrades/refused"):
+        names = {p.name for p in (HERE / folder).iterdir()}
+        assert names == {p.name for p in (made / folder).iterdir()}
+        for file in (p for p in (HERE / folder).iterdir() if p.is_file()):
+            assert (made / folder / file.name).read_bytes() == file.read_bytes()
+    assert (made / "upgrades.json").read_bytes() == (HERE / "upgrades.json").read_bytes()
     assert (made / "golden.json").read_bytes() == (HERE / "golden.json").read_bytes()
 
 
@@ -73,11 +83,29 @@ def test_refuses_malformed(name: str) -> None:
     assert status_of((HERE / "malformed" / name).read_bytes()) == MALFORMED[name]
 
 
-def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", sorted(UPGRADES["upgrades"]))
+def test_upgrades_give_the_recorded_results(name: str) -> None:
+    facts = UPGRADES["upgrades"][name]
+    result = apply((HERE / name).read_bytes(), (HERE / "upgrades" / name).read_bytes())
+    assert (len(result), hashlib.sha256(result).hexdigest()) == (facts["result_bytes"], facts["result_sha256"])
+    assert status_of(result) == "SKV_OK"
+
+
+@pytest.mark.parametrize("name", sorted(UPGRADES["refused"]))
+def test_upgrades_of_other_payloads_are_refused(name: str) -> None:
+    facts = UPGRADES["refused"][name]
+    base = (HERE / facts["base"]).read_bytes()
+    assert status_of_apply(base, (HERE / "upgrades" / "refused" / name).read_bytes()) == facts["status"]
+
+
+def test_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["check", str(HERE / "one-token.skv")]) == 0
     assert capsys.readouterr().out == "SKV_OK\n"
     assert main(["decode", str(HERE / "one-token.skv")]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == GOLDEN["one-token.skv"]["sha256"]
+    upgraded = tmp_path / "upgraded.skv"
+    assert main(["apply", str(HERE / "tiny.skv"), str(HERE / "upgrades" / "tiny.skv"), str(upgraded)]) == 0
+    assert status_of(upgraded.read_bytes()) == "SKV_OK"
     assert main([]) == 2
     with pytest.raises(RefusedError):
         decode(b"")

@@ -79,6 +79,11 @@ package abi
 #cgo nocallback skv_decode
 #cgo nocallback skv_decode_layer
 #cgo nocallback skv_payload_destroy
+#cgo nocallback skv_plan_upgrade
+#cgo nocallback skv_encode_upgrade
+#cgo nocallback skv_payload_apply
+#cgo nocallback skv_plan_truncate
+#cgo nocallback skv_payload_truncate
 #cgo nocallback skv_payload_receipt
 #cgo nocallback skv_now_ns
 #cgo nocallback skv_deadline_ms
@@ -311,6 +316,21 @@ func init() {
 			return int32(C.skv_decode_layer((*C.skv_engine)(unsafe.Pointer(engine)), (*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_cache)(unsafe.Pointer(cache)), C.int32_t(layer), stream, (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		PayloadDestroy: func(payload unsafe.Pointer) { C.skv_payload_destroy((*C.skv_payload)(unsafe.Pointer(payload))) },
+		PlanUpgrade: func(plan unsafe.Pointer, base unsafe.Pointer, cache unsafe.Pointer, scores unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_plan_upgrade((*C.skv_plan)(unsafe.Pointer(plan)), (*C.skv_payload)(unsafe.Pointer(base)), (*C.skv_cache)(unsafe.Pointer(cache)), (*C.skv_scores)(unsafe.Pointer(scores)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		EncodeUpgrade: func(engine unsafe.Pointer, cache unsafe.Pointer, base unsafe.Pointer, plan unsafe.Pointer, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_encode_upgrade((*C.skv_engine)(unsafe.Pointer(engine)), (*C.skv_cache)(unsafe.Pointer(cache)), (*C.skv_payload)(unsafe.Pointer(base)), (*C.skv_plan)(unsafe.Pointer(plan)), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PayloadApply: func(base unsafe.Pointer, upgrade unsafe.Pointer, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_payload_apply((*C.skv_payload)(unsafe.Pointer(base)), (*C.skv_payload)(unsafe.Pointer(upgrade)), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PlanTruncate: func(plan unsafe.Pointer, payload unsafe.Pointer, scores unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_plan_truncate((*C.skv_plan)(unsafe.Pointer(plan)), (*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_scores)(unsafe.Pointer(scores)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		PayloadTruncate: func(payload unsafe.Pointer, plan unsafe.Pointer, out *unsafe.Pointer, err *Error) int32 {
+			return int32(C.skv_payload_truncate((*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_plan)(unsafe.Pointer(plan)), (**C.skv_payload)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
 		PayloadReceipt: func(payload unsafe.Pointer, out *Receipt, err *Error) int32 {
 			return int32(C.skv_payload_receipt((*C.skv_payload)(unsafe.Pointer(payload)), (*C.skv_receipt)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
 		},

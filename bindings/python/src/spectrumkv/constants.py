@@ -58,6 +58,7 @@ class Status(IntEnum):
     E_MODEL = -70
     E_REQUEST = -71
     E_LAYOUT = -72
+    E_BASE = -73
     E_CHECKSUM = -80
     E_NON_FINITE = -90
     E_OVERFLOW = -91
@@ -246,6 +247,7 @@ class PayloadKey(IntEnum):
     FIRST_HEAD = 17
     OFFSET = 18
     DEVICE = 19
+    UPGRADE = 20
 
 
 class EndpointKey(IntEnum):

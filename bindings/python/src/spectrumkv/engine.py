@@ -131,6 +131,22 @@ class Engine(Handle):
             library().call("skv_payload_pack", engine, source, byref(handle))
         return Payload(handle, None)
 
+    def encode_upgrade(self, cache: Cache, base: Payload, plan: Plan) -> Payload:
+        """What a plan solved by `Plan.upgrade` adds to the base: a payload of the raised rows' new planes, in host memory.
+
+        The cache must still hold what the base was encoded from: every raised row is compared with the base's.
+
+        Raises:
+            StateError: the plan was not solved by `Plan.upgrade`.
+            IdentityError: solved for another payload, or a row of the cache changed (status E_BASE); or another cache.
+            NonFiniteError: Inf, NaN or too large values in a row that was dropped and would be quantized.
+        """
+        need_device(self.device, cache)
+        handle = PAYLOAD()
+        with self._use() as engine, cache._use() as view, base._use() as payload, plan._use() as solved:
+            library().call("skv_encode_upgrade", engine, view, payload, solved, byref(handle))
+        return Payload(handle, None)
+
     def open(self, data: object) -> Payload:
         """Opens contiguous bytes on the engine's device (CUDA memory for a CUDA engine) as a payload, as `Payload.open`
         does with the host's. They must be complete; they are not copied, but kept alive.

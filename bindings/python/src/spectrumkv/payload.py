@@ -164,6 +164,36 @@ class Payload(Handle):
         with self._use() as payload:
             library().call("skv_payload_verify", payload)
 
+    def apply(self, upgrade: Payload) -> Payload:
+        """This payload with an upgrade of it: a new one in host memory, which may be upgraded again.
+
+        Raises:
+            IdentityError: an upgrade of another payload (status E_BASE).
+            ChecksumError, PayloadError: damaged bytes.
+            StateError: not a payload and an upgrade.
+        """
+        handle = PAYLOAD()
+        with self._use() as base, upgrade._use() as added:
+            library().call("skv_payload_apply", base, added, byref(handle))
+        return Payload(handle, None)
+
+    def truncate(self, plan: Plan) -> Payload:
+        """This payload at the tiers of a plan that `Plan.truncate` solved for it: a new one in host memory.
+
+        Raises:
+            StateError: the plan was not solved by `Plan.truncate`.
+            IdentityError: solved for another payload (status E_BASE).
+        """
+        handle = PAYLOAD()
+        with self._use() as whole, plan._use() as solved:
+            library().call("skv_payload_truncate", whole, solved, byref(handle))
+        return Payload(handle, None)
+
+    @property
+    def upgrade(self) -> bool:
+        """Whether it is an upgrade, which `apply` takes and nothing decodes."""
+        return self.get(PayloadKey.UPGRADE) == 1
+
     @property
     def device(self) -> int:
         """Where the bytes are: a CUDA ordinal, `DEVICE_CPU` for the host."""

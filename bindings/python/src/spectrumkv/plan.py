@@ -17,6 +17,7 @@ from spectrumkv.errors import ArgumentError
 if TYPE_CHECKING:
     from spectrumkv.cache import Cache
     from spectrumkv.engine import Engine
+    from spectrumkv.payload import Payload
     from spectrumkv.profile import Profile
 
 STRATEGIES = (
@@ -240,9 +241,48 @@ class Plan(Handle):
                     library().call("skv_plan_solve", plan, view, weights)
         return self
 
+    def upgrade(self, base: Payload, cache: Cache, scores: Scores | None = None) -> Plan:
+        """Chooses which rows of a payload of this cache to raise, and how far, for `Engine.encode_upgrade`. Returns itself.
+
+        The budget is that of the upgrade alone, spent where an error costs most; without one no row is raised, and
+        `set_tiers` says which are (to the payload's tiers or above). Strategies ``raw`` and ``uniform-N`` raise every row to that tier.
+
+        Raises:
+            BudgetError: the budget is below that of an empty upgrade, which the message names; or the code's tiers are not nested.
+            IdentityError: the payload is not this cache's.
+            StateError: the payload is incomplete, or itself an upgrade.
+        """
+        need_device(self._device, cache)
+        with self._use() as plan, base._use() as payload, cache._use() as view:
+            if scores is None:
+                library().call("skv_plan_upgrade", plan, payload, view, None)
+            else:
+                with scores._use() as weights:
+                    library().call("skv_plan_upgrade", plan, payload, view, weights)
+        return self
+
+    def truncate(self, payload: Payload, scores: Scores | None = None) -> Plan:
+        """Chooses which rows of a payload to cut, without its cache, for `Payload.truncate`. Returns itself.
+
+        Rows go to the plan's permitted tiers (``k_tiers``, ``v_tiers``; keys never below 4 bits) and, with a budget, to that as the
+        whole payload's, least costly planes first; strategies ``uniform-N`` cut every row above that tier to it. Tiers below 8
+        bits need a verdict: a profile's, the payload's own rows there, or ``unproven=True``.
+
+        Raises:
+            BudgetError: below the floor, which the message names; no verdict; or the code's tiers are not nested.
+            IdentityError: scores or profile of another shape or model.
+        """
+        with self._use() as plan, payload._use() as whole:
+            if scores is None:
+                library().call("skv_plan_truncate", plan, whole, None)
+            else:
+                with scores._use() as weights:
+                    library().call("skv_plan_truncate", plan, whole, weights)
+        return self
+
     @property
     def nbytes(self) -> int:
-        """Exact bytes of the payload of the solved plan. Raises `StateError` before `solve`."""
+        """Exact bytes of what the solved plan gives: a payload, or an upgrade. Raises `StateError` before `solve`."""
         out = c_uint64()
         with self._use() as plan:
             library().call("skv_plan_bytes", plan, byref(out))

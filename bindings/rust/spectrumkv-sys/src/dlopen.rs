@@ -30,6 +30,7 @@ pub(crate) struct Table {
     skv_encode: unsafe extern "C" fn(*mut skv_engine, *const skv_cache, *const skv_plan, *mut ::core::ffi::c_void, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_encode_into: unsafe extern "C" fn(*mut skv_engine, *const skv_cache, *const skv_plan, *mut ::core::ffi::c_void, *mut ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_encode_layer: unsafe extern "C" fn(*mut skv_engine, *const skv_cache, *const skv_plan, i32, *mut ::core::ffi::c_void, *mut skv_payload, *mut skv_error) -> skv_status,
+    skv_encode_upgrade: unsafe extern "C" fn(*mut skv_engine, *const skv_cache, *mut skv_payload, *const skv_plan, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_endpoint_create: unsafe extern "C" fn(*mut *mut skv_endpoint, *mut skv_error) -> skv_status,
     skv_endpoint_destroy: unsafe extern "C" fn(*mut skv_endpoint),
     skv_endpoint_drain: unsafe extern "C" fn(*mut skv_endpoint, u64, *mut skv_error) -> skv_status,
@@ -57,6 +58,7 @@ pub(crate) struct Table {
     skv_now_ns: unsafe extern "C" fn() -> u64,
     skv_offer_accept: unsafe extern "C" fn(*mut skv_request, *mut ::core::ffi::c_void, usize, u64, *mut skv_error) -> skv_status,
     skv_offer_reject: unsafe extern "C" fn(*mut skv_request, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
+    skv_payload_apply: unsafe extern "C" fn(*mut skv_payload, *mut skv_payload, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_copy: unsafe extern "C" fn(*const skv_payload, *mut ::core::ffi::c_void, usize, *mut skv_error) -> skv_status,
     skv_payload_create: unsafe extern "C" fn(*const skv_cache, *const skv_plan, *mut ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_data: unsafe extern "C" fn(*const skv_payload, *mut *const ::core::ffi::c_void, *mut usize, *mut skv_error) -> skv_status,
@@ -68,6 +70,7 @@ pub(crate) struct Table {
     skv_payload_open_on: unsafe extern "C" fn(*mut skv_engine, *const ::core::ffi::c_void, usize, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_pack: unsafe extern "C" fn(*mut skv_engine, *mut skv_payload, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_receipt: unsafe extern "C" fn(*const skv_payload, *mut skv_receipt, *mut skv_error) -> skv_status,
+    skv_payload_truncate: unsafe extern "C" fn(*mut skv_payload, *const skv_plan, *mut *mut skv_payload, *mut skv_error) -> skv_status,
     skv_payload_verify: unsafe extern "C" fn(*mut skv_payload, *mut skv_error) -> skv_status,
     skv_plan_bytes: unsafe extern "C" fn(*const skv_plan, *mut u64, *mut skv_error) -> skv_status,
     skv_plan_cost: unsafe extern "C" fn(*const skv_plan, i32, i32, *mut f64, *mut skv_error) -> skv_status,
@@ -81,6 +84,8 @@ pub(crate) struct Table {
     skv_plan_set_strategy: unsafe extern "C" fn(*mut skv_plan, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
     skv_plan_set_tiers: unsafe extern "C" fn(*mut skv_plan, i32, i32, *const u8, usize, *mut skv_error) -> skv_status,
     skv_plan_solve: unsafe extern "C" fn(*mut skv_plan, *const skv_cache, *const skv_scores, *mut skv_error) -> skv_status,
+    skv_plan_truncate: unsafe extern "C" fn(*mut skv_plan, *mut skv_payload, *const skv_scores, *mut skv_error) -> skv_status,
+    skv_plan_upgrade: unsafe extern "C" fn(*mut skv_plan, *mut skv_payload, *const skv_cache, *const skv_scores, *mut skv_error) -> skv_status,
     skv_profile_calibrate: unsafe extern "C" fn(*mut skv_profile, i32, i32, i32, f64, f64, *mut skv_error) -> skv_status,
     skv_profile_create: unsafe extern "C" fn(*const u8, i32, i32, *mut *mut skv_profile, *mut skv_error) -> skv_status,
     skv_profile_destroy: unsafe extern "C" fn(*mut skv_profile),
@@ -145,6 +150,7 @@ impl Table {
                 skv_encode: *library.get(c"skv_encode")?,
                 skv_encode_into: *library.get(c"skv_encode_into")?,
                 skv_encode_layer: *library.get(c"skv_encode_layer")?,
+                skv_encode_upgrade: *library.get(c"skv_encode_upgrade")?,
                 skv_endpoint_create: *library.get(c"skv_endpoint_create")?,
                 skv_endpoint_destroy: *library.get(c"skv_endpoint_destroy")?,
                 skv_endpoint_drain: *library.get(c"skv_endpoint_drain")?,
@@ -172,6 +178,7 @@ impl Table {
                 skv_now_ns: *library.get(c"skv_now_ns")?,
                 skv_offer_accept: *library.get(c"skv_offer_accept")?,
                 skv_offer_reject: *library.get(c"skv_offer_reject")?,
+                skv_payload_apply: *library.get(c"skv_payload_apply")?,
                 skv_payload_copy: *library.get(c"skv_payload_copy")?,
                 skv_payload_create: *library.get(c"skv_payload_create")?,
                 skv_payload_data: *library.get(c"skv_payload_data")?,
@@ -183,6 +190,7 @@ impl Table {
                 skv_payload_open_on: *library.get(c"skv_payload_open_on")?,
                 skv_payload_pack: *library.get(c"skv_payload_pack")?,
                 skv_payload_receipt: *library.get(c"skv_payload_receipt")?,
+                skv_payload_truncate: *library.get(c"skv_payload_truncate")?,
                 skv_payload_verify: *library.get(c"skv_payload_verify")?,
                 skv_plan_bytes: *library.get(c"skv_plan_bytes")?,
                 skv_plan_cost: *library.get(c"skv_plan_cost")?,
@@ -196,6 +204,8 @@ impl Table {
                 skv_plan_set_strategy: *library.get(c"skv_plan_set_strategy")?,
                 skv_plan_set_tiers: *library.get(c"skv_plan_set_tiers")?,
                 skv_plan_solve: *library.get(c"skv_plan_solve")?,
+                skv_plan_truncate: *library.get(c"skv_plan_truncate")?,
+                skv_plan_upgrade: *library.get(c"skv_plan_upgrade")?,
                 skv_profile_calibrate: *library.get(c"skv_profile_calibrate")?,
                 skv_profile_create: *library.get(c"skv_profile_create")?,
                 skv_profile_destroy: *library.get(c"skv_profile_destroy")?,
@@ -356,6 +366,11 @@ pub unsafe fn skv_encode_layer(engine: *mut skv_engine, cache: *const skv_cache,
     unsafe { (crate::table().skv_encode_layer)(engine, cache, plan, layer, stream, payload, err) }
 }
 
+pub unsafe fn skv_encode_upgrade(engine: *mut skv_engine, cache: *const skv_cache, base: *mut skv_payload, plan: *const skv_plan, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_encode_upgrade)(engine, cache, base, plan, out, err) }
+}
+
 pub unsafe fn skv_endpoint_create(out: *mut *mut skv_endpoint, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_endpoint_create)(out, err) }
@@ -491,6 +506,11 @@ pub unsafe fn skv_offer_reject(request: *mut skv_request, reason: *const ::core:
     unsafe { (crate::table().skv_offer_reject)(request, reason, err) }
 }
 
+pub unsafe fn skv_payload_apply(base: *mut skv_payload, upgrade: *mut skv_payload, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_payload_apply)(base, upgrade, out, err) }
+}
+
 pub unsafe fn skv_payload_copy(payload: *const skv_payload, buffer: *mut ::core::ffi::c_void, bytes: usize, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_payload_copy)(payload, buffer, bytes, err) }
@@ -544,6 +564,11 @@ pub unsafe fn skv_payload_pack(engine: *mut skv_engine, payload: *mut skv_payloa
 pub unsafe fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_payload_receipt)(payload, out, err) }
+}
+
+pub unsafe fn skv_payload_truncate(payload: *mut skv_payload, plan: *const skv_plan, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_payload_truncate)(payload, plan, out, err) }
 }
 
 pub unsafe fn skv_payload_verify(payload: *mut skv_payload, err: *mut skv_error) -> skv_status {
@@ -609,6 +634,16 @@ pub unsafe fn skv_plan_set_tiers(plan: *mut skv_plan, layer: i32, half: i32, tie
 pub unsafe fn skv_plan_solve(plan: *mut skv_plan, cache: *const skv_cache, scores: *const skv_scores, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_plan_solve)(plan, cache, scores, err) }
+}
+
+pub unsafe fn skv_plan_truncate(plan: *mut skv_plan, payload: *mut skv_payload, scores: *const skv_scores, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_plan_truncate)(plan, payload, scores, err) }
+}
+
+pub unsafe fn skv_plan_upgrade(plan: *mut skv_plan, base: *mut skv_payload, cache: *const skv_cache, scores: *const skv_scores, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_plan_upgrade)(plan, base, cache, scores, err) }
 }
 
 pub unsafe fn skv_profile_calibrate(profile: *mut skv_profile, layer: i32, half: i32, scored: i32, cost: f64, kl: f64, err: *mut skv_error) -> skv_status {

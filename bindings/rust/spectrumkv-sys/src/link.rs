@@ -29,6 +29,7 @@ unsafe extern "C" {
     pub fn skv_encode(engine: *mut skv_engine, cache: *const skv_cache, plan: *const skv_plan, stream: *mut ::core::ffi::c_void, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_encode_into(engine: *mut skv_engine, cache: *const skv_cache, plan: *const skv_plan, stream: *mut ::core::ffi::c_void, buffer: *mut ::core::ffi::c_void, bytes: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_encode_layer(engine: *mut skv_engine, cache: *const skv_cache, plan: *const skv_plan, layer: i32, stream: *mut ::core::ffi::c_void, payload: *mut skv_payload, err: *mut skv_error) -> skv_status;
+    pub fn skv_encode_upgrade(engine: *mut skv_engine, cache: *const skv_cache, base: *mut skv_payload, plan: *const skv_plan, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_create(out: *mut *mut skv_endpoint, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_destroy(endpoint: *mut skv_endpoint);
     pub fn skv_endpoint_drain(endpoint: *mut skv_endpoint, deadline: u64, err: *mut skv_error) -> skv_status;
@@ -56,6 +57,7 @@ unsafe extern "C" {
     pub fn skv_now_ns() -> u64;
     pub fn skv_offer_accept(request: *mut skv_request, buffer: *mut ::core::ffi::c_void, bytes: usize, deadline: u64, err: *mut skv_error) -> skv_status;
     pub fn skv_offer_reject(request: *mut skv_request, reason: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status;
+    pub fn skv_payload_apply(base: *mut skv_payload, upgrade: *mut skv_payload, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_copy(payload: *const skv_payload, buffer: *mut ::core::ffi::c_void, bytes: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_create(cache: *const skv_cache, plan: *const skv_plan, buffer: *mut ::core::ffi::c_void, bytes: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_data(payload: *const skv_payload, data: *mut *const ::core::ffi::c_void, size: *mut usize, err: *mut skv_error) -> skv_status;
@@ -67,6 +69,7 @@ unsafe extern "C" {
     pub fn skv_payload_open_on(engine: *mut skv_engine, bytes: *const ::core::ffi::c_void, size: usize, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_pack(engine: *mut skv_engine, payload: *mut skv_payload, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_receipt(payload: *const skv_payload, out: *mut skv_receipt, err: *mut skv_error) -> skv_status;
+    pub fn skv_payload_truncate(payload: *mut skv_payload, plan: *const skv_plan, out: *mut *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_payload_verify(payload: *mut skv_payload, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_bytes(plan: *const skv_plan, out: *mut u64, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_cost(plan: *const skv_plan, layer: i32, half: i32, out: *mut f64, err: *mut skv_error) -> skv_status;
@@ -80,6 +83,8 @@ unsafe extern "C" {
     pub fn skv_plan_set_strategy(plan: *mut skv_plan, name: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_set_tiers(plan: *mut skv_plan, layer: i32, half: i32, tiers: *const u8, tokens: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_plan_solve(plan: *mut skv_plan, cache: *const skv_cache, scores: *const skv_scores, err: *mut skv_error) -> skv_status;
+    pub fn skv_plan_truncate(plan: *mut skv_plan, payload: *mut skv_payload, scores: *const skv_scores, err: *mut skv_error) -> skv_status;
+    pub fn skv_plan_upgrade(plan: *mut skv_plan, base: *mut skv_payload, cache: *const skv_cache, scores: *const skv_scores, err: *mut skv_error) -> skv_status;
     pub fn skv_profile_calibrate(profile: *mut skv_profile, layer: i32, half: i32, scored: i32, cost: f64, kl: f64, err: *mut skv_error) -> skv_status;
     pub fn skv_profile_create(fingerprint: *const u8, layers: i32, code: i32, out: *mut *mut skv_profile, err: *mut skv_error) -> skv_status;
     pub fn skv_profile_destroy(profile: *mut skv_profile);

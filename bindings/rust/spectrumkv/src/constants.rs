@@ -90,6 +90,8 @@ constants! {
         REQUEST = SKV_E_REQUEST,
         /// Other layers, heads, dims or tokens than the destination.
         LAYOUT = SKV_E_LAYOUT,
+        /// An upgrade or plan of another payload, or a cache that changed since its payload.
+        BASE = SKV_E_BASE,
         /// `SKV_E_CHECKSUM`.
         CHECKSUM = SKV_E_CHECKSUM,
         /// Inf or NaN in a row that would be quantized.
@@ -364,6 +366,8 @@ constants! {
         OFFSET = SKV_PAYLOAD_OFFSET,
         /// Payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host.
         DEVICE = SKV_PAYLOAD_DEVICE,
+        /// Payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes.
+        UPGRADE = SKV_PAYLOAD_UPGRADE,
     }
 }
 

@@ -139,6 +139,21 @@ impl Engine {
         .map(drop)
     }
 
+    /// What a plan solved by [`Plan::upgrade`] adds to the base: a payload of the raised rows' new planes. The cache must still
+    /// hold what the base was encoded from: every raised row is compared with the base's.
+    ///
+    /// # Errors
+    /// Those of the view, `STATE` (plan not solved by `upgrade`), `BASE` (solved for another payload, or a row changed),
+    /// `LAYOUT`, `MODEL`, `REQUEST`, `NON_FINITE`, `OVERFLOW`, `CHECKSUM`, `NO_MEMORY`.
+    pub fn encode_upgrade(&self, cache: &Cache<'_>, base: &Payload<'_>, plan: &Plan) -> Result<Payload<'static>> {
+        let mut out = null_mut();
+        let (cache, base, plan) = (cache.as_ptr(), base.as_ptr(), plan.as_ptr());
+        // SAFETY: as in encode.
+        call(|err| unsafe { sys::skv_encode_upgrade(self.as_ptr(), cache, base, plan, &mut out, err) })?;
+        // SAFETY: a new handle that owns its bytes.
+        Ok(unsafe { Payload::from_raw(out, None) })
+    }
+
     /// Decodes every layer into the cache, whose layout, block size, dtype and head range may differ from the source's.
     /// Digests, identity, geometry and view are checked before the first byte is written; on any error the destination
     /// is untouched.

@@ -218,6 +218,31 @@ impl<'b> Payload<'b> {
         Ok(unsafe { Payload::from_raw(out, None) })
     }
 
+    /// This payload with an upgrade of it: a new one, which may be upgraded again.
+    ///
+    /// # Errors
+    /// `BASE` (an upgrade of another payload), `MODEL`, `REQUEST`, `STATE` (not a payload and an upgrade), `CHECKSUM`, `MALFORMED`,
+    /// `NO_MEMORY`.
+    pub fn apply(&self, upgrade: &Payload<'_>) -> Result<Payload<'static>> {
+        let mut out = null_mut();
+        // SAFETY: the handles live, and so do their bytes.
+        call(|err| unsafe { sys::skv_payload_apply(self.as_ptr(), upgrade.as_ptr(), &mut out, err) })?;
+        // SAFETY: a new handle that owns its bytes.
+        Ok(unsafe { Payload::from_raw(out, None) })
+    }
+
+    /// This payload at the tiers of a plan that [`Plan::truncate`] solved for it: a new one.
+    ///
+    /// # Errors
+    /// `STATE` (plan not solved by `truncate`), `BASE` (solved for another payload), `CHECKSUM`, `NO_MEMORY`.
+    pub fn truncate(&self, plan: &Plan) -> Result<Payload<'static>> {
+        let mut out = null_mut();
+        // SAFETY: as in apply.
+        call(|err| unsafe { sys::skv_payload_truncate(self.as_ptr(), plan.as_ptr(), &mut out, err) })?;
+        // SAFETY: a new handle that owns its bytes.
+        Ok(unsafe { Payload::from_raw(out, None) })
+    }
+
     /// Checks every segment's digest.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! The plan: a tier for every (layer, K or V, token), and the exact byte count it implies.
 
 use crate::error::{c_i32, c_text, call};
-use crate::{Cache, Engine, Half, PlanKey, Profile, Result, Scores, Tier};
+use crate::{Cache, Engine, Half, Payload, PlanKey, Profile, Result, Scores, Tier};
 use core::ptr::{NonNull, null, null_mut};
 use spectrumkv_sys as sys;
 
@@ -103,7 +103,34 @@ impl Plan {
         call(|err| unsafe { sys::skv_plan_solve(self.as_ptr(), cache.as_ptr(), scores, err) }).map(drop)
     }
 
-    /// Exact payload bytes of the solved plan.
+    /// Chooses which rows of a payload of this cache to raise, and how far, for [`Engine::encode_upgrade`]. The budget is that of
+    /// the upgrade alone; without one no row is raised, to be followed by [`Plan::set_tiers`]. Strategies "raw" and "uniform-N" raise
+    /// every row to that tier.
+    ///
+    /// # Errors
+    /// Those of the view and of scoring, `BUDGET`, `ARGUMENT` (another strategy), `STATE` (payload incomplete, or an upgrade),
+    /// `LAYOUT`, `MODEL`, `REQUEST` (not this cache's payload), `PERMITTED` (the paper's code), `CHECKSUM`.
+    pub fn upgrade(&mut self, base: &Payload<'_>, cache: &Cache<'_>, scores: Option<&Scores<'_>>) -> Result<()> {
+        let scores = scores.map_or(null(), |s| s.as_ptr().cast_const());
+        let (base, cache) = (base.as_ptr(), cache.as_ptr());
+        // SAFETY: as in solve.
+        call(|err| unsafe { sys::skv_plan_upgrade(self.as_ptr(), base, cache, scores, err) }).map(drop)
+    }
+
+    /// Chooses which rows of a payload to cut, without its cache, for [`Payload::truncate`]: to the permitted tiers
+    /// (`PlanKey::K_TIERS`, `V_TIERS`; keys never below 4 bits), and to the budget if there is one, least costly planes first.
+    /// Tiers below 8 bits need a verdict: a profile's, the payload's own rows there, or `PlanKey::UNPROVEN` 1.
+    ///
+    /// # Errors
+    /// `BUDGET` (names the floor), `ARGUMENT` (another strategy), `PERMITTED` (no verdict, or the paper's code), `STATE`, `LAYOUT`
+    /// (scores), `MODEL` (profile), `CHECKSUM`.
+    pub fn truncate(&mut self, payload: &Payload<'_>, scores: Option<&Scores<'_>>) -> Result<()> {
+        let scores = scores.map_or(null(), |s| s.as_ptr().cast_const());
+        // SAFETY: as in solve.
+        call(|err| unsafe { sys::skv_plan_truncate(self.as_ptr(), payload.as_ptr(), scores, err) }).map(drop)
+    }
+
+    /// Exact bytes of what the solved plan gives: a payload, or an upgrade.
     ///
     /// # Errors
     /// `STATE`.

@@ -143,6 +143,23 @@ public final class Engine extends Handle {
   }
 
   /**
+   * What a plan solved by {@link Plan#upgrade} adds to the base: a payload of the raised rows' new planes. The cache must still hold
+   * what the base was encoded from: every raised row is compared with the base's.
+   *
+   * @throws SpectrumKVException those of the view, STATE, BASE, LAYOUT, MODEL, REQUEST, NON_FINITE, OVERFLOW, CHECKSUM, NO_MEMORY
+   */
+  public Payload encodeUpgrade(Cache cache, Payload base, Plan plan) {
+    long[] out = new long[1];
+    try (Use engine = use();
+        Use view = cache.use();
+        Use payload = base.use();
+        Use solved = plan.use()) {
+      Native.skv_encode_upgrade(engine.handle, view.handle, payload.handle, solved.handle, out);
+    }
+    return new Payload(out[0], null);
+  }
+
+  /**
    * Decodes every layer into the cache, whose layout, block size, dtype and head range may differ from the source's. Digests,
    * identity, geometry and view are checked before the first byte is written; on any error the destination is untouched.
    *

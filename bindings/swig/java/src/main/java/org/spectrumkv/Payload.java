@@ -49,6 +49,29 @@ public final class Payload extends Handle {
     }
   }
 
+  /**
+   * This payload with an upgrade of it: a new one, which may be upgraded again. Throws BASE (an upgrade of another payload), MODEL,
+   * REQUEST, STATE, CHECKSUM, MALFORMED.
+   */
+  public Payload apply(Payload upgrade) {
+    long[] out = new long[1];
+    try (Use base = use();
+        Use added = upgrade.use()) {
+      Native.skv_payload_apply(base.handle, added.handle, out);
+    }
+    return new Payload(out[0], null);
+  }
+
+  /** This payload at the tiers of a plan that {@link Plan#truncate} solved for it: a new one. Throws STATE, BASE, CHECKSUM. */
+  public Payload truncate(Plan plan) {
+    long[] out = new long[1];
+    try (Use payload = use();
+        Use solved = plan.use()) {
+      Native.skv_payload_truncate(payload.handle, solved.handle, out);
+    }
+    return new Payload(out[0], null);
+  }
+
   /** What {@link #view} calls. */
   @FunctionalInterface
   public interface Reader<T, E extends Exception> {

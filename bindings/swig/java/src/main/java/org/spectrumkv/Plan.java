@@ -99,7 +99,36 @@ public final class Plan extends Handle {
     }
   }
 
-  /** Exact payload bytes of the solved plan. Throws STATE. */
+  /**
+   * Chooses which rows of a payload of this cache to raise, and how far, for {@link Engine#encodeUpgrade}. The budget is that of the
+   * upgrade alone; without one no row is raised, to be followed by {@link #tiers(int, Half, byte[])}. Strategies "raw" and "uniform-N"
+   * raise every row to that tier. scores may be null. Throws BUDGET, ARGUMENT, STATE, LAYOUT, MODEL, REQUEST, PERMITTED, CHECKSUM.
+   */
+  public Plan upgrade(Payload base, Cache cache, Scores scores) {
+    try (Use plan = use();
+        Use payload = base.use();
+        Use view = cache.use();
+        Use weights = scores == null ? null : scores.use()) {
+      Native.skv_plan_upgrade(plan.handle, payload.handle, view.handle, weights == null ? 0 : weights.handle);
+      return this;
+    }
+  }
+
+  /**
+   * Chooses which rows of a payload to cut, without its cache, for {@link Payload#truncate}: to the permitted tiers, and to the budget if
+   * there is one, least costly planes first. Tiers below 8 bits need a verdict: a profile's, the payload's own rows there, or
+   * SKV_PLAN_UNPROVEN 1. scores may be null. Throws BUDGET (names the floor), ARGUMENT, PERMITTED, STATE, LAYOUT, MODEL, CHECKSUM.
+   */
+  public Plan truncate(Payload payload, Scores scores) {
+    try (Use plan = use();
+        Use whole = payload.use();
+        Use weights = scores == null ? null : scores.use()) {
+      Native.skv_plan_truncate(plan.handle, whole.handle, weights == null ? 0 : weights.handle);
+      return this;
+    }
+  }
+
+  /** Exact bytes of what the solved plan gives: a payload, or an upgrade. Throws STATE. */
   public long bytes() {
     long[] out = new long[1];
     try (Use plan = use()) {
