@@ -618,7 +618,7 @@ SKV_API void skv_payload_destroy(skv_payload* payload);
 SKV_API skv_status skv_plan_upgrade(skv_plan* plan, skv_payload* base, const skv_cache* cache, const skv_scores* scores,
                                     skv_error* err);
 /* Encodes what the plan adds to the base: a payload of the raised rows' new planes, without their scales, which the base
- * has. The cache must still hold what the base was encoded from: each raised row is compared with the base's.
+ * has. The cache must still hold what the base was encoded from: each raised row is compared with the base's, in the bits it has.
  * A CUDA engine copies layers to the host, where the work is done (what streams write must have ended); the upgrade lies in
  * host memory. Errors: those of skv_cache_check, STATE (plan not solved by skv_plan_upgrade), BASE (solved for another
  * payload; or a row of the cache changed, which the message names), LAYOUT, MODEL, REQUEST, NON_FINITE, OVERFLOW,

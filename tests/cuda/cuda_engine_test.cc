@@ -2,6 +2,7 @@
 // What a CUDA engine refuses, and what it leaves behind.
 #include <cmath>
 
+#include "codec_upgrade.h"
 #include "on_device.h"
 
 namespace skv::test {
@@ -54,6 +55,53 @@ TEST_F(CudaEngine, PayloadsKnowWhereTheyAre) {
   got->tiers(0, SKV_V, tiers);
   EXPECT_TRUE(std::equal(tiers.begin(), tiers.end(), plan.tiers_of(0, SKV_V).begin()));
   verify_layers(nullptr, *got, 0, 1);
+}
+
+// Upgrades are made on the host, from copies of the cache's layers and of the base.
+TEST_F(CudaEngine, UpgradesEqualTheCpus) {
+  const Geometry g{2, 300, 2, {64, 80}, SKV_BF16};
+  Tensors source(g, Layout::kPaged16, true);
+  DeviceTensors copy(*gpu->device(), source);
+  Plan low;
+  low.options.unproven = true;
+  low.set_fraction(0.3);
+  solve(*gpu, low, copy.cache(), nullptr);
+  const auto base = encode(*gpu, copy.cache(), low);
+  const auto host_base = encode(cpu, source.cache(), low);
+  Plan more;
+  more.set_fraction(0.2);
+  solve_upgrade(*gpu, more, *base, copy.cache(), nullptr);
+  const auto got = encode_upgrade(*gpu, copy.cache(), *base, more);
+  Plan same;
+  same.set_fraction(0.2);
+  solve_upgrade(cpu, same, *host_base, source.cache(), nullptr);
+  const auto want = encode_upgrade(cpu, source.cache(), *host_base, same);
+  EXPECT_EQ(-1, got->get(SKV_ALL, SKV_PAYLOAD_DEVICE));
+  ASSERT_EQ(want->bytes().size(), got->bytes().size());
+  EXPECT_EQ(0, std::memcmp(want->bytes().data(), got->bytes().data(), want->bytes().size()));
+  const auto result = apply_upgrade(*base, *got);
+  const auto expected = apply_upgrade(*host_base, *want);
+  EXPECT_EQ(-1, result->get(SKV_ALL, SKV_PAYLOAD_DEVICE));
+  ASSERT_EQ(expected->bytes().size(), result->bytes().size());
+  EXPECT_EQ(0, std::memcmp(expected->bytes().data(), result->bytes().data(), result->bytes().size()));
+  Tensors to(g, Layout::kPaged16, false);
+  DeviceTensors on_device(*gpu->device(), to);
+  decode_layers(*gpu, *result, on_device.cache(), 0, g.layers);
+  decode_layers(cpu, *expected, to.cache(), 0, g.layers);
+  EXPECT_TRUE(on_device.equals(to));
+  Plan cut;
+  cut.options.unproven = true;
+  cut.set_strategy("uniform-4");
+  solve_truncation(cut, *base, nullptr);
+  const auto on_host = truncate(*base, cut);
+  const auto also = truncate(*host_base, cut);
+  EXPECT_EQ(0, std::memcmp(on_host->bytes().data(), also->bytes().data(), also->bytes().size()));
+  // An upgrade that arrived in device memory.
+  const auto arrived = to_device(*gpu->device(), got->bytes());
+  const auto opened = Payload::open_on(*gpu->device(), {arrived.get(), got->bytes().size()}, arrived);
+  EXPECT_EQ(1, opened->get(SKV_ALL, SKV_PAYLOAD_UPGRADE));
+  const auto again = apply_upgrade(*base, *opened);
+  EXPECT_EQ(0, std::memcmp(expected->bytes().data(), again->bytes().data(), again->bytes().size()));
 }
 
 TEST_F(CudaEngine, RefusesTheSameValuesInTheSameWords) {

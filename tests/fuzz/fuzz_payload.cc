@@ -84,6 +84,15 @@ void read(std::span<const std::byte> bytes) {
     const std::span<const std::byte> own = bytes.subspan(segment.offset, segment.layout.bytes);
     for (const int half : {0, 1}) {
       if (segment.shape.dim[half] == 0 || segment.shape.tokens > kMaxTiers) continue;
+      if ((parsed.header.flags & skv::kFlagUpgrade) != 0) {
+        std::vector<uint8_t> steps(segment.shape.tokens);
+        skv::read_steps(own, segment, half, steps);
+        skv::StepCounts counts;
+        uint32_t runs = 0;
+        skv::count_steps(steps, counts, runs);
+        require(std::memcmp(counts.rows, segment.steps[half].rows, sizeof counts.rows) == 0);
+        continue;
+      }
       std::vector<uint8_t> tiers(segment.shape.tokens);
       skv::read_tiers(own, segment, half, 0, tiers);
       skv::TierCounts counts;

@@ -213,15 +213,18 @@ def in_section(name: str, tier: int) -> bool:
 def in_added(name: str, step: int) -> bool:
     """Whether a row has bytes in a section of an upgrade."""
     before, after = STEPS[step]
-    return step != 0 and {
-        "scales": before == 0 and quantized(after),
-        "two": (before, after) == (0, 1),
-        "nibble": before == 0 and after in (2, 3, 4),
-        "plane1": before == 1 and quantized(after),
-        "plane2": before in (0, 1, 2) and after in (3, 4),
-        "plane3": before in (0, 1, 2, 3) and after == 4,
-        "raw": after == RAW,
-    }[name]
+    return (
+        step != 0
+        and {
+            "scales": before == 0 and quantized(after),
+            "two": (before, after) == (0, 1),
+            "nibble": before == 0 and after in (2, 3, 4),
+            "plane1": before == 1 and quantized(after),
+            "plane2": before in (0, 1, 2) and after in (3, 4),
+            "plane3": before in (0, 1, 2, 3) and after == 4,
+            "raw": after == RAW,
+        }[name]
+    )
 
 
 def row_size(name: str, layer: Layer, dim: int) -> int:
@@ -557,7 +560,9 @@ def encode(payload: Payload) -> bytes:
 # ---------------------------------------------------------------------------------------------------- upgrades
 
 
-def added_pieces(row: list[float], source: bytes, layer: Layer, half: Half, vectors: Vectors, step: int) -> dict[str, bytes]:
+def added_pieces(
+    row: list[float], source: bytes, layer: Layer, half: Half, vectors: Vectors, step: int
+) -> dict[str, bytes]:
     """What one row needs for a step."""
     before, after = STEPS[step]
     if after == RAW:
@@ -588,7 +593,10 @@ def added_half(layer: Layer, half: Half, steps: bytes) -> dict[str, bytes]:
 
 
 def encode_upgrade_segment(ordinal: int, layer: Layer, base: Segment, targets: list[bytes]) -> bytes:
-    steps = [bytes(STEPS.index((a, b)) if a != b else 0 for a, b in zip(half.tiers, to)) for half, to in zip(layer.halves, targets)]
+    steps = [
+        bytes(STEPS.index((a, b)) if a != b else 0 for a, b in zip(half.tiers, to))
+        for half, to in zip(layer.halves, targets)
+    ]
     counts = [len(map_runs(half)) for half in steps]
     runs = tuple(n if half and 4 * n < 32 * -(-layer.tokens // 64) else 0 for half, n in zip(steps, counts))
     sections, size = upgrade_sections(layer, runs, [[half.count(step) for step in range(16)] for half in steps])
@@ -978,7 +986,7 @@ def source_file(payload: Payload) -> bytes:
 
 def make(directory: Path) -> None:
     from golden_set import golden_set  # noqa: PLC0415  (they need this module)
-    from upgrade_set import make_upgrades  # noqa: PLC0415
+    from upgrade_set import make_upgrades
 
     directory.mkdir(parents=True, exist_ok=True)
     table = {}

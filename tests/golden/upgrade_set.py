@@ -88,7 +88,12 @@ def refused() -> Iterator[tuple[str, str, str, bytes]]:
     yield "base-digest", "layers", "BASE", in_segment(64, bytes(8))
     yield "base-bytes", "layers", "BASE", in_segment(72, bytes(8))
     yield "fewer-layers", "dim-8", "BASE", good
-    yield "other-base", "planes-64-tokens", "BASE", encode_upgrade(*found["one-token"][:1], encode(found["one-token"][0]), found["one-token"][1], 0, 0)
+    yield (
+        "other-base",
+        "planes-64-tokens",
+        "BASE",
+        encode_upgrade(*found["one-token"][:1], encode(found["one-token"][0]), found["one-token"][1], 0, 0),
+    )
     yield "fingerprint", "layers", "MODEL", in_header(24, bytes(32))
     yield "request-id", "layers", "REQUEST", in_header(56, bytes(16))
     yield "first-head", "layers", "MALFORMED", in_segment(22, b"\x07\x00")
@@ -125,7 +130,11 @@ def make_upgrades(directory: Path) -> None:
         base = encode(payload)
         upgrade = encode_upgrade(payload, base, targets, budget, scored)
         result = apply(base, upgrade)
-        direct = replace(at_targets(payload, targets), budget_bytes=payload.budget_bytes and payload.budget_bytes + budget, scored=scored)
+        direct = replace(
+            at_targets(payload, targets),
+            budget_bytes=payload.budget_bytes and payload.budget_bytes + budget,
+            scored=scored,
+        )
         assert encode(direct) == result, name
         assert parse(result)[0].layers[0].halves[0].tiers == targets[0][0], name
         (folder / f"{name}.skv").write_bytes(upgrade)

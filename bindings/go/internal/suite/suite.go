@@ -53,6 +53,7 @@ func Run(t *testing.T) {
 		"low tiers need a verdict":                        verdicts,
 		"keys are asked for and conns drained":            security,
 		"layers leave and arrive early":                   earlyLayers,
+		"precision follows and is given up":               precision,
 		"an endpoint without a progress thread is driven": driven,
 	} {
 		t.Run(name, test)
@@ -212,6 +213,42 @@ func budget(t *testing.T) {
 		t.Errorf("%q, %d threads", line, threads)
 	}
 	for _, o := range []interface{ Close() error }{opened, payload, plan, cache, engine, engine} {
+		ok(t, o.Close())
+	}
+}
+
+func precision(t *testing.T) {
+	engine, from, low, high := Engine(t), Tensors(), zeros(), zeros()
+	cache := View(t, from)
+	base := must[*skv.Payload](t)(engine.Encode(cache, solved(t, engine, cache, 0.3)))
+	more := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, more.SetBudget(0.1))
+	_, err := engine.EncodeUpgrade(cache, base, more)
+	is(t, err, skv.ErrState)
+	ok(t, more.Upgrade(base, cache, nil))
+	upgrade := must[*skv.Payload](t)(engine.EncodeUpgrade(cache, base, more))
+	if size := len(must[[]byte](t)(upgrade.Bytes())); size != must[int](t)(more.Bytes()) {
+		t.Errorf("%d bytes", size)
+	}
+	better := must[*skv.Payload](t)(base.Apply(upgrade))
+	_, err = better.Apply(upgrade)
+	is(t, err, skv.ErrBase)
+	is(t, engine.Decode(upgrade, View(t, low)), skv.ErrState)
+	ok(t, engine.Decode(base, View(t, low)))
+	ok(t, engine.Decode(better, View(t, high)))
+	if worst(from, high) >= worst(from, low) {
+		t.Errorf("worst error %f, before %f", worst(from, high), worst(from, low))
+	}
+	less := must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, less.SetStrategy("uniform-4"))
+	ok(t, less.Truncate(base, nil))
+	cut := must[*skv.Payload](t)(base.Truncate(less))
+	if size := len(must[[]byte](t)(cut.Bytes())); size != must[int](t)(less.Bytes()) {
+		t.Errorf("%d bytes", size)
+	}
+	_, err = better.Truncate(less)
+	is(t, err, skv.ErrBase)
+	for _, o := range []interface{ Close() error }{cut, less, better, upgrade, more, base, cache, engine} {
 		ok(t, o.Close())
 	}
 }

@@ -272,3 +272,44 @@ fn low_tiers_need_a_verdict() {
     other.set_profile(Some(&no)).unwrap();
     assert_eq!(status(other.solve(&cache, None)), Status::PERMITTED);
 }
+
+#[test]
+fn precision_follows_and_is_given_up() {
+    let (engine, memory) = (engine(), layers());
+    let cache = source(&memory);
+    let base = engine.encode(&cache, &plan(&engine, &cache, 0.3)).unwrap();
+    let mut more = Plan::new(&engine).unwrap();
+    more.set_budget(0.1).unwrap();
+    assert_eq!(status(engine.encode_upgrade(&cache, &base, &more)), Status::STATE);
+    more.upgrade(&base, &cache, None).unwrap();
+    let upgrade = engine.encode_upgrade(&cache, &base, &more).unwrap();
+    assert_eq!(upgrade.bytes().unwrap().len(), more.bytes().unwrap());
+    let better = base.apply(&upgrade).unwrap();
+    for layer in 0..LAYERS {
+        for half in [Half::K, Half::V] {
+            assert_eq!(better.tiers(layer, half).unwrap(), more.tiers(layer, half, TOKENS).unwrap());
+        }
+    }
+    assert_eq!(status(better.apply(&upgrade)), Status::BASE);
+    let (mut low, mut high) = (zeros(), zeros());
+    assert_eq!(status(engine.decode(&upgrade, &mut target(&mut low))), Status::STATE);
+    engine.decode(&base, &mut target(&mut low)).unwrap();
+    engine.decode(&better, &mut target(&mut high)).unwrap();
+    assert!(worst(&memory, &high) < worst(&memory, &low));
+    // Back to the bytes there were.
+    let mut less = Plan::new(&engine).unwrap();
+    less.truncate(&better, None).unwrap();
+    for layer in 0..LAYERS {
+        for half in [Half::K, Half::V] {
+            let raw = |tier: &Tier| *tier == Tier::RAW;
+            let tiers = base.tiers(layer, half).unwrap();
+            let now = better.tiers(layer, half).unwrap();
+            let wanted: Vec<Tier> = tiers.iter().zip(&now).map(|(was, is)| if raw(is) { *is } else { *was }).collect();
+            less.set_tiers(layer, half, &wanted).unwrap();
+        }
+    }
+    let cut = better.truncate(&less).unwrap();
+    assert_eq!(cut.bytes().unwrap().len(), less.bytes().unwrap());
+    assert!(cut.bytes().unwrap().len() < better.bytes().unwrap().len());
+    assert_eq!(status(base.truncate(&less)), Status::BASE);
+}

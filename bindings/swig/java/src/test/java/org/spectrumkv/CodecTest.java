@@ -106,6 +106,37 @@ class CodecTest {
   }
 
   @Test
+  void precisionFollowsAndIsGivenUp() {
+    ByteBuffer[] low = zeros();
+    ByteBuffer[] high = zeros();
+    try (Engine engine = engine();
+        Cache source = view(values());
+        Plan plan = Tensors.plan(engine).budget(0.3).solve(source);
+        Payload base = engine.encode(source, plan);
+        Plan more = new Plan(engine).budget(0.1)) {
+      fails(NativeConstants.SKV_E_STATE, () -> engine.encodeUpgrade(source, base, more));
+      more.upgrade(base, source, null);
+      try (Payload upgrade = engine.encodeUpgrade(source, base, more);
+          Payload better = base.apply(upgrade);
+          Cache first = view(low);
+          Cache second = view(high);
+          Plan less = new Plan(engine).strategy("uniform-4").truncate(base, null);
+          Payload cut = base.truncate(less)) {
+        assertEquals(more.bytes(), upgrade.bytes());
+        assertEquals(1, upgrade.get(Cache.ALL, NativeConstants.SKV_PAYLOAD_UPGRADE));
+        assertArrayEquals(more.tiers(0, Half.V, TOKENS), better.tiers(0, Half.V));
+        fails(NativeConstants.SKV_E_BASE, () -> better.apply(upgrade));
+        fails(NativeConstants.SKV_E_STATE, () -> engine.decode(upgrade, first));
+        engine.decode(base, first);
+        engine.decode(better, second);
+        assertTrue(worst(values(), high) < worst(values(), low));
+        assertEquals(less.bytes(), cut.bytes());
+        fails(NativeConstants.SKV_E_BASE, () -> better.truncate(less));
+      }
+    }
+  }
+
+  @Test
   void weightsAndQueriesSteerThePlan() {
     try (Engine engine = engine();
         Cache source = view(values());
