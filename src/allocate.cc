@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/tiers.h"
 
@@ -127,54 +128,110 @@ void allocate_ceiling(std::vector<LayerPlan>& layers) {
   }
 }
 
-uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
-                              std::span<const LayerCosts> costs, float two_bit_caution, uint64_t row_budget) {
-  const auto each_row = [&](auto&& visit) {
-    for (size_t l = 0; l < layers.size(); ++l) {
-      LayerPlan& layer = layers[l];
-      for (int half = 0; half < 2; ++half) {
-        if (layer.shape.dim[half] == 0) continue;
-        const Hulls hulls = hulls_of(layer, half, what, two_bit_caution);
-        for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
-          if (what == Solves::kCache && is_sink(layer.shape, options, t)) continue;
-          if (!visit(layer.tiers[half][t], costs[l].half[half][t], hulls.at(t))) return;
-        }
+namespace {
+
+constexpr size_t kMostSteps = tiers::kTierCount - 1;
+
+// The least cost whose gain in a step falls into bin `threshold` or above; infinite when none does. Products of
+// positive floats grow with their factors, so the bits of the cost can be searched.
+float least_cost(float error_saved, size_t threshold) {
+  uint32_t low = 0;
+  uint32_t high = 0x7F800000U;
+  while (low < high) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (bin_of(tiers::float_of(middle) * error_saved) >= threshold) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return tiers::float_of(low);
+}
+
+// A hull at one threshold: a row climbs as many steps as its cost reaches.
+struct Ladder {
+  float least[kMostSteps];  // rising, infinite beyond the hull's steps
+  uint8_t tier[kMostSteps + 1];
+
+  Ladder() = default;
+  Ladder(const Hull& hull, size_t threshold) {
+    tier[0] = hull.floor;
+    for (size_t i = 0; i < kMostSteps; ++i) {
+      const bool there = i < hull.steps.size();
+      least[i] = there ? least_cost(hull.steps[i].error_saved, threshold) : std::numeric_limits<float>::infinity();
+      tier[i + 1] = there ? hull.steps[i].to : tier[i];
+    }
+  }
+  size_t climbed(float cost) const {
+    size_t steps = 0;
+    for (const float least_of_step : least) steps += cost >= least_of_step ? 1 : 0;
+    return steps;
+  }
+};
+
+}  // namespace
+
+struct ErrorAware::Half {
+  Hulls hulls;
+  std::span<const float> costs;
+  uint8_t* tiers;
+  uint32_t first;  // row that is not a sink
+};
+
+ErrorAware::~ErrorAware() = default;
+
+ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
+                       std::span<const LayerCosts> costs, float two_bit_caution)
+    : histogram_(kBins, 0) {
+  for (size_t l = 0; l < layers.size(); ++l) {
+    LayerPlan& layer = layers[l];
+    for (int half = 0; half < 2; ++half) {
+      if (layer.shape.dim[half] == 0) continue;
+      uint32_t first = 0;
+      while (what == Solves::kCache && first < layer.shape.tokens && is_sink(layer.shape, options, first)) ++first;
+      halves_.push_back(
+          {hulls_of(layer, half, what, two_bit_caution), costs[l].half[half], layer.tiers[half].data(), first});
+    }
+  }
+  for (const Half& half : halves_) {
+    for (uint32_t t = half.first; t < half.costs.size(); ++t) {
+      for (const Climb& step : half.hulls.at(t).steps) {
+        histogram_[bin_of(half.costs[t] * step.error_saved)] += step.bytes;
       }
     }
-  };
+  }
+}
 
-  std::vector<uint64_t> histogram(kBins, 0);
-  each_row([&](uint8_t, float cost, const Hull& hull) {
-    for (const Climb& step : hull.steps) histogram[bin_of(cost * step.error_saved)] += step.bytes;
-    return true;
-  });
+uint64_t ErrorAware::allocate(uint64_t row_budget) {
   // The lowest bin whose every step, and every step above, fits.
   uint64_t used = 0;
   size_t threshold = kBins;
-  while (threshold > 0 && used + histogram[threshold - 1] <= row_budget) used += histogram[--threshold];
-
-  each_row([&](uint8_t& tier, float cost, const Hull& hull) {
-    tier = hull.floor;
-    for (const Climb& step : hull.steps) {
-      if (bin_of(cost * step.error_saved) < threshold) break;
-      tier = step.to;
+  while (threshold > 0 && used + histogram_[threshold - 1] <= row_budget) used += histogram_[--threshold];
+  // The bin that no longer fits as a whole is filled in index order, as far as it goes.
+  bool filling = threshold != 0;
+  for (Half& half : halves_) {
+    Ladder whole[tiers::kTierCount];
+    Ladder part[tiers::kTierCount];
+    const bool by_base = half.hulls.base != nullptr;
+    for (size_t i = 0; i < (by_base ? tiers::kTierCount : 1); ++i) {
+      whole[i] = Ladder(half.hulls.of[i], threshold);
+      part[i] = Ladder(half.hulls.of[i], threshold == 0 ? 0 : threshold - 1);
     }
-    return true;
-  });
-  if (threshold == 0) return used;
-
-  // The bin that no longer fits as a whole: in index order, as far as it goes.
-  const size_t last = threshold - 1;
-  each_row([&](uint8_t& tier, float cost, const Hull& hull) {
-    for (const Climb& step : hull.steps) {
-      const size_t bin = bin_of(cost * step.error_saved);
-      if (bin > last) continue;
-      if (bin < last || used + step.bytes > row_budget) break;
-      used += step.bytes;
-      tier = step.to;
+    for (uint32_t t = half.first; t < half.costs.size(); ++t) {
+      const size_t which = by_base ? (*half.hulls.base)[t] : 0;
+      const float cost = half.costs[t];
+      size_t steps = whole[which].climbed(cost);
+      if (filling) {
+        const std::vector<Climb>& climbs = half.hulls.of[which].steps;
+        for (const size_t end = part[which].climbed(cost); steps < end; ++steps) {
+          if (used + climbs[steps].bytes > row_budget) break;
+          used += climbs[steps].bytes;
+        }
+        filling = used < row_budget;
+      }
+      half.tiers[t] = whole[which].tier[steps];
     }
-    return used < row_budget;
-  });
+  }
   return used;
 }
 

@@ -19,9 +19,22 @@ void allocate_ceiling(std::vector<LayerPlan>& layers);
 
 // One Lagrange multiplier over all rows: each row climbs the lower convex hull of its tiers while the error it saves
 // per byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), and the last bin is
-// filled in index order. The error of 2-bit rows counts two_bit_caution times. row_budget is what rows may take on top
-// of the floor. Returns what they took.
-uint64_t allocate_error_aware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
-                              std::span<const LayerCosts> costs, float two_bit_caution, uint64_t row_budget);
+// filled in index order. The error of 2-bit rows counts two_bit_caution times. The histogram does not depend on the
+// budget: made once, it serves every round.
+class ErrorAware {
+ public:
+  ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what, std::span<const LayerCosts> costs,
+             float two_bit_caution);
+  ~ErrorAware();
+  ErrorAware(const ErrorAware&) = delete;
+  ErrorAware& operator=(const ErrorAware&) = delete;
+  // Writes tiers into the layers. row_budget is what rows may take on top of the floor. Returns what they took.
+  uint64_t allocate(uint64_t row_budget);
+
+ private:
+  struct Half;
+  std::vector<Half> halves_;
+  std::vector<uint64_t> histogram_;
+};
 
 }  // namespace skv

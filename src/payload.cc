@@ -72,11 +72,12 @@ SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], c
 
 void count_tiers(std::span<const uint8_t> tiers, TierCounts& counts, uint32_t& runs) {
   counts = {};
-  uint64_t changes = tiers.empty() ? 0 : 1;
-  for (size_t t = 0; t < tiers.size(); ++t) {
-    ++counts.rows[tiers[t] & 7U];
-    changes += t > 0 && tiers[t] != tiers[t - 1] ? 1 : 0;
+  // Tier by tier: each pass is a comparison of whole vectors of bytes.
+  for (uint32_t tier = 0; tier < 8; ++tier) {
+    counts.rows[tier] = static_cast<uint32_t>(std::count(tiers.begin(), tiers.end(), static_cast<uint8_t>(tier)));
   }
+  uint64_t changes = tiers.empty() ? 0 : 1;
+  for (size_t t = 1; t < tiers.size(); ++t) changes += tiers[t] != tiers[t - 1] ? 1 : 0;
   runs = changes * 4 < 24 * ((tiers.size() + 63) / 64) ? static_cast<uint32_t>(changes) : 0;
 }
 

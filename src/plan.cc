@@ -429,25 +429,40 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
   }
   uint64_t row_budget = limit_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
-  std::vector<LayerPlan> best = layers_;
+  ErrorAware allocator(layers_, options, solves_, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked);
+  // Tiers of the best round, where the next one writes over them.
+  std::vector<std::array<std::vector<uint8_t>, 2>> best;
+  const auto keep = [&] {
+    best.resize(layers_.size());
+    for (size_t l = 0; l < layers_.size(); ++l) best[l] = {layers_[l].tiers[0], layers_[l].tiers[1]};
+  };
+  keep();
   uint64_t left = limit_bytes_ - payload_bytes_;
+  bool last_is_best = true;
   for (int round = 0; round < kFillRounds; ++round) {
-    allocate_error_aware(layers_, options, solves_, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked,
-                         row_budget);
+    allocator.allocate(row_budget);
     lay_out_all();
+    last_is_best = false;
     if (payload_bytes_ > limit_bytes_) {
       row_budget -= std::min(row_budget, payload_bytes_ - limit_bytes_ + kFillSlack);
       continue;
     }
     const uint64_t slack = limit_bytes_ - payload_bytes_;
+    const bool done = slack < 2 * kFillSlack || round + 1 == kFillRounds;
     if (slack <= left) {
-      best = layers_;
       left = slack;
+      last_is_best = true;
+      if (!done) keep();
     }
-    if (slack < 2 * kFillSlack) break;
+    if (done) break;
     row_budget += slack;
   }
-  layers_ = std::move(best);
+  if (last_is_best) return;  // laid out as it is
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    for (size_t half = 0; half < 2; ++half) {
+      std::copy(best[l][half].begin(), best[l][half].end(), layers_[l].tiers[half].begin());
+    }
+  }
   lay_out_all();
 }
 
