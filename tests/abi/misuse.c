@@ -42,6 +42,7 @@ int main(void) {
   skv_engine* engine = NULL;
   skv_plan* plan = NULL;
   skv_payload *payload = NULL, *other = NULL;
+  skv_plan* change = NULL;
   skv_scores* scores = NULL;
   skv_cache *from, *to, *empty = NULL;
   const void* data = NULL;
@@ -138,6 +139,32 @@ int main(void) {
   if (size != bytes) failures++;
   EXPECT(SKV_E_KEY, skv_payload_get(payload, SKV_ALL, 99, &fact, err));
   EXPECT(SKV_E_RANGE, skv_payload_get(payload, 4, SKV_PAYLOAD_TOKENS, &fact, err));
+
+  /* Upgrades and truncation: of what is not one, of another payload, with a plan that is none. */
+  EXPECT(SKV_OK, skv_plan_create(engine, &change, err));
+  EXPECT(SKV_E_NULL, skv_plan_upgrade(change, NULL, from, NULL, err));
+  EXPECT(SKV_E_ARGUMENT, skv_plan_upgrade(change, (skv_payload*)from, from, NULL, err)); /* a handle of another kind */
+  EXPECT(SKV_E_STATE, skv_encode_upgrade(engine, from, payload, change, &other, err));
+  EXPECT(SKV_E_STATE, skv_payload_truncate(payload, change, &other, err));
+  EXPECT(SKV_E_STATE, skv_payload_apply(payload, payload, &other, err));
+  EXPECT(SKV_OK, skv_plan_upgrade(change, payload, from, NULL, err));
+  EXPECT(SKV_E_STATE, skv_encode(engine, from, change, NULL, &other, err));
+  EXPECT(SKV_E_STATE, skv_payload_create(from, change, NULL, 0, &other, err));
+  EXPECT(SKV_E_NULL, skv_encode_upgrade(engine, from, payload, change, NULL, err));
+  EXPECT(SKV_OK, skv_encode_upgrade(engine, from, payload, change, &other, err));
+  EXPECT(SKV_E_STATE, skv_decode(engine, other, to, NULL, err));
+  EXPECT(SKV_E_STATE, skv_payload_get_tiers(other, 0, SKV_K, tiers, TOKENS, err));
+  EXPECT(SKV_E_STATE, skv_plan_truncate(change, other, NULL, err));
+  EXPECT(SKV_E_NULL, skv_payload_apply(payload, other, NULL, err));
+  skv_payload_destroy(other);
+  other = NULL;
+  EXPECT(SKV_OK, skv_plan_set(change, SKV_PLAN_K_TIERS, 1 << SKV_TIER_4BIT, err));
+  EXPECT(SKV_E_STATE, skv_payload_truncate(payload, change, &other, err));
+  EXPECT(SKV_OK, skv_plan_set_budget(change, 0.01, err));
+  EXPECT(SKV_E_BUDGET, skv_plan_truncate(change, payload, NULL, err));
+  skv_plan_destroy(change);
+  if (other != NULL) failures++;
+
   receipt.struct_size = 3;
   EXPECT(SKV_E_ARGUMENT, skv_payload_receipt(payload, &receipt, err));
 

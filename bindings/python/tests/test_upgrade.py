@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -151,3 +153,21 @@ def test_an_upgrade_is_sent_like_any_payload(engine: skv.Engine, tmp_path: Path,
     assert bytes(got[1]) == bytes(upgrade)
     assert bytes(got[0].apply(got[1])) == wanted
     assert got[1].receipt().wire_ns > 0
+
+
+@pytest.mark.e2e
+def test_the_example_gets_better_while_it_runs(root: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, root / "examples" / "upgrade.py", "--tokens", "512", "--read", "32"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    steps = [line.split() for line in run.stdout.splitlines()[1:]]
+    assert [step[0] for step in steps] == ["base", "+1", "+2"]
+    assert [float(step[2]) for step in steps] == [0.22, 0.06, 0.12]
+    kl = [float(step[5]) for step in steps]
+    assert kl[2] < kl[1] < kl[0]
+    assert kl[2] < kl[0] / 4
