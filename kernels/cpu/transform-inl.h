@@ -70,8 +70,8 @@ struct Batch {
 
 // Fills y and largest: integer maximum over |bits|, as NaN > Inf > finite. Blocks of dim/n channels that are no
 // multiple of the vector end with one that overlaps the last but one: it writes the same values again. kDim 0: known at
-// run time only.
-template <class D, class E, int kN, bool kAffine, int32_t kDim>
+// run time only. Without kKeep y is left as it is: absmax wants nothing else.
+template <class D, class E, int kN, bool kAffine, bool kKeep, int32_t kDim>
 void transform_rows(Batch& batch) {
   const D d;
   const hn::RebindToSigned<D> di;
@@ -93,7 +93,7 @@ void transform_rows(Batch& batch) {
       }
       butterfly<kN>(v);
       for (int k = 0; k < kN; ++k) {
-        hn::StoreU(v[k], d, y + i + k * block);
+        if (kKeep) hn::StoreU(v[k], d, y + i + k * block);
         largest = hn::Max(largest, hn::BitCast(di, hn::Abs(v[k])));
       }
     }
@@ -102,31 +102,32 @@ void transform_rows(Batch& batch) {
 }
 using TransformRows = void (*)(Batch& batch);
 
-template <class D, class E, int kN, int32_t kDim = 0>
+template <class D, class E, bool kKeep, int kN, int32_t kDim = 0>
 HWY_INLINE TransformRows transform_of(bool affine) {
-  return affine ? &transform_rows<D, E, kN, true, kDim> : &transform_rows<D, E, kN, false, kDim>;
+  return affine ? &transform_rows<D, E, kN, true, kKeep, kDim> : &transform_rows<D, E, kN, false, kKeep, kDim>;
 }
-template <class D, class E>
+template <class D, class E, bool kKeep>
 HWY_INLINE TransformRows transform_of(int32_t hadamard, bool affine) {
-  return hadamard == 0   ? transform_of<D, E, 1>(affine)
-         : hadamard == 8 ? transform_of<D, E, 8>(affine)
-                         : transform_of<D, E, 16>(affine);
+  return hadamard == 0   ? transform_of<D, E, kKeep, 1>(affine)
+         : hadamard == 8 ? transform_of<D, E, kKeep, 8>(affine)
+                         : transform_of<D, E, kKeep, 16>(affine);
 }
-template <class E>
+template <class E, bool kKeep>
 HWY_INLINE TransformRows transform_of(int32_t dim, int32_t hadamard, bool affine) {
-  if (hadamard == 8 && dim == 64) return transform_of<Eight, E, 8, 64>(affine);
-  if (hadamard == 8 && dim == 128) return transform_of<Wide, E, 8, 128>(affine);
+  if (hadamard == 8 && dim == 64) return transform_of<Eight, E, kKeep, 8, 64>(affine);
+  if (hadamard == 8 && dim == 128) return transform_of<Wide, E, kKeep, 8, 128>(affine);
   const int32_t block = dim / (hadamard == 0 ? 1 : hadamard);
   if (block < 4) return nullptr;
-  if (block >= 16 && kWide >= 16) return transform_of<Wide, E>(hadamard, affine);
-  if (block >= 8 && kWide >= 8) return transform_of<Eight, E>(hadamard, affine);
-  return transform_of<Four, E>(hadamard, affine);
+  if (block >= 16 && kWide >= 16) return transform_of<Wide, E, kKeep>(hadamard, affine);
+  if (block >= 8 && kWide >= 8) return transform_of<Eight, E, kKeep>(hadamard, affine);
+  return transform_of<Four, E, kKeep>(hadamard, affine);
 }
 // The function for rows of this kind; null when their blocks are shorter than the shortest vector.
+template <bool kKeep = true>
 HWY_INLINE TransformRows transform_for(const Rows& rows, int32_t hadamard, bool affine) {
-  return rows.dtype == tiers::kF16    ? transform_of<F16>(rows.dim, hadamard, affine)
-         : rows.dtype == tiers::kBF16 ? transform_of<BF16>(rows.dim, hadamard, affine)
-                                      : transform_of<F32>(rows.dim, hadamard, affine);
+  return rows.dtype == tiers::kF16    ? transform_of<F16, kKeep>(rows.dim, hadamard, affine)
+         : rows.dtype == tiers::kBF16 ? transform_of<BF16, kKeep>(rows.dim, hadamard, affine)
+                                      : transform_of<F32, kKeep>(rows.dim, hadamard, affine);
 }
 
 #endif  // SKV_SIMD

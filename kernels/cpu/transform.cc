@@ -254,7 +254,7 @@ Verdict vectors(uint32_t transforms, int32_t counted, int32_t heads, int32_t dim
 
 Verdict absmax(const Rows& rows, const Transform& transform, float* out) {
   const Affine affine(transform.mean, 0.0F, transform.recip, rows.dim);
-  const TransformRows transform_rows = transform_for(rows, transform.hadamard, affine.any);
+  const TransformRows transform_rows = transform_for<false>(rows, transform.hadamard, affine.any);
   if (transform_rows == nullptr) return scalar::absmax(rows, transform, out);
   Batch batch(affine, rows.dim);
   const int32_t capacity = batch.capacity();

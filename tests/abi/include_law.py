@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "llama": {"error", "cache", "payload", "llama"},
     "transport/frame": {"error", "transport/frame"},
 }
-ONLY_IN = {"codec": {"codec", "codec_upgrade", "payload_handle", "payload_device", "packing", "payload_packed", "payload_stages", "probe", "api"}, "codec_upgrade": {"api"}, "transport/endpoint": {"api"}}
+ONLY_IN = {"codec": {"codec", "codec_source", "codec_truncate", "codec_upgrade", "payload_handle", "payload_device", "packing", "payload_packed", "payload_stages", "probe", "api"}, "codec_upgrade": {"codec_truncate", "api"}, "transport/endpoint": {"api"}}
 
 problems: list[str] = []
 
