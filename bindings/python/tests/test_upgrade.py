@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import Result
 
 import spectrumkv as skv
 from conftest import empty_like, encode, kv_arrays
@@ -110,6 +113,35 @@ def test_a_payload_is_cut_without_its_cache(engine: skv.Engine) -> None:
         skv.Plan(engine, budget=0.1, unproven=True).truncate(whole)
     with pytest.raises(skv.StateError):
         cut.truncate(skv.Plan(engine))
+
+
+def test_inspect_says_what_an_upgrade_raises(engine: skv.Engine, run: Callable[..., Result], tmp_path: Path) -> None:
+    with skv.Cache.from_arrays(kv_arrays(layers=1)) as cache:
+        base = encode(engine, cache, budget=None, strategy="uniform-4")
+        plan = skv.Plan(engine).upgrade(base, cache)
+        plan.set_tiers(0, skv.Half.V, bytes([5] * 4 + [4] * 20 + [2] * (TOKENS - 24)))
+        file = tmp_path / "upgrade.skv"
+        engine.encode_upgrade(cache, base, plan).save(file)
+    assert json.loads(run("inspect", file, "--json").output)["raised"] == {"k_rows": {}, "v_rows": {"eight_bit": 20}}
+    text = run("inspect", file).output
+    assert "20 to eight_bit" in text
+    assert "none" in text
+
+
+def test_packed_payloads_are_upgraded_and_cut_like_any(engine: skv.Engine) -> None:
+    layers = kv_arrays()
+    with skv.Cache.from_arrays(layers) as cache:
+        base = encode(engine, cache, budget=0.3)
+        plan = skv.Plan(engine, budget=0.1).upgrade(base, cache)
+        upgrade = engine.encode_upgrade(cache, base, plan)
+        wanted = bytes(base.apply(upgrade))
+        packed, packed_upgrade = (skv.Payload.open(bytes(engine.pack(p))) for p in (base, upgrade))
+        assert packed_upgrade.upgrade
+        assert bytes(packed.apply(packed_upgrade)) == wanted
+        again = skv.Plan(engine, budget=0.1).upgrade(packed, cache)
+        assert bytes(engine.encode_upgrade(cache, packed, again)) == bytes(upgrade)
+    cut = skv.Plan(engine, strategy="uniform-4")
+    assert bytes(packed.truncate(cut.truncate(packed))) == bytes(base.truncate(cut.truncate(base)))
 
 
 @pytest.mark.parametrize("plane", ["inproc", "tcp"])

@@ -42,7 +42,7 @@ def inspect(
     """Show what is in a payload: header, layers, the tier of every token, sizes by section.
 
     The tier map has a row a layer, K left and V right; a column stands for several tokens and shows their commonest tier.
-    Exit code 1 if a digest does not match.
+    An upgrade shows how many rows it raises, by their new tier. Exit code 1 if a digest does not match.
     """
     payload = Payload.load(file)
     damage = None
@@ -75,8 +75,20 @@ def describe(payload: Payload, layers: range, damage: str | None = None) -> dict
         "layers": payload.layers,
         "tokens": payload.tokens,
         "digests": "ok" if damage is None else damage,
-        "sections": sections.sizes(payload),
-        "segments": [_segment(payload, index) for index in layers],
+        **(
+            {"raised": _raised(payload)}
+            if payload.upgrade
+            else {"sections": sections.sizes(payload), "segments": [_segment(payload, index) for index in layers]}
+        ),
+    }
+
+
+def _raised(payload: Payload) -> dict[str, dict[str, int]]:
+    """Rows of an upgrade by half and new tier."""
+    receipt = payload.receipt()
+    return {
+        half: {tier.name.lower(): count for tier, count in rows.items() if count}
+        for half, rows in (("k_rows", receipt.k_rows), ("v_rows", receipt.v_rows))
     }
 
 
@@ -122,6 +134,13 @@ def _print(console: Console, file: Path, payload: Payload, layers: range, damage
         ("digests", "ok" if damage is None else f"DAMAGED: {damage}"),
     ):
         head.add_row(name, value)
+    if payload.upgrade:
+        for half, rows in _raised(payload).items():
+            head.add_row(
+                f"{half[0].upper()} rows raised", ", ".join(f"{n:,} to {tier}" for tier, n in rows.items()) or "none"
+            )
+        console.print(head)
+        return
     console.print(head)
     _print_layers(console, payload, layers)
     _print_map(console, payload, layers)
