@@ -12,6 +12,7 @@ from pathlib import Path
 _AROUND = (
     "../generate",
     "../swig",
+    "../../bench/ttft",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
     "../../tests/docs",

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final, Self
 
 _GRACE: Final = 5.0  # seconds a process gets to end by itself
@@ -30,10 +30,10 @@ class PeerError(RuntimeError):
 class Child:
     """The decode process, as the prefill process sees it."""
 
-    def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+    def __init__(self, module: str, *, prefix: Sequence[str] = (), python: str = sys.executable) -> None:
+        """Starts it. ``prefix`` is the command that runs it elsewhere (``ip netns exec NAME``)."""
+        command = [*prefix, python, "-m", module]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self._messages: queue.Queue[Message | None] = queue.Queue()
         assert self._process.stdout is not None
         threading.Thread(target=_read, args=(self._process.stdout, self._messages), daemon=True).start()
