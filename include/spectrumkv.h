@@ -446,6 +446,8 @@ SKV_API void skv_needle_probe_destroy(skv_needle_probe* probe);
 #define SKV_PACK_NEVER 0  /* payloads are not packed */
 #define SKV_PACK_ALWAYS 1 /* payloads are packed */
 #define SKV_PACK_AUTO 2   /* if packing and unpacking take less time than the bytes saved on the link */
+#define SKV_PLAN_LATE_TIER 12   /* how low layers of skv_send_layers may be cut that would miss the deadline: SKV_TIER_6BIT
+                                   or _4BIT; 0 (default): never. Set at any time */
 
 /* Creates a plan for an engine's device with default options and the "error-aware" strategy.
  * Errors: NULL, NO_MEMORY. Since 0.1. */
@@ -568,6 +570,7 @@ SKV_API skv_status skv_payload_identity(const skv_payload* payload, uint8_t* fin
 #define SKV_PAYLOAD_GROUP 16
 #define SKV_PAYLOAD_FIRST_HEAD 17
 #define SKV_PAYLOAD_OFFSET 18 /* of the segment, from the payload's first byte */
+#define SKV_PAYLOAD_CUT 21    /* segment: SKV_TIER_* it was cut to because it would have been late, 0: it was not */
 #define SKV_PAYLOAD_DEVICE 19 /* payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host */
 #define SKV_PAYLOAD_UPGRADE 20 /* payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes */
 /* Errors: KEY, RANGE, NULL. Since 0.1. */
@@ -677,6 +680,8 @@ typedef struct skv_receipt {
   double v_mass[8];             /* the same by tier of their V row */
   double link_bits_per_s;       /* payload bits / wire_ns; 0 when not sent here */
   uint64_t unpacked_bytes;      /* of the payload before it was packed (payload_bytes is what is sent); 0: not packed */
+  uint32_t cut_layers;          /* layers cut because they would have been late (SKV_PAYLOAD_CUT says to what) */
+  uint32_t reserved;            /* 0 */
 } skv_receipt;
 /* Who allowed tiers below 8 bits. */
 #define SKV_PROOF_NONE 0    /* none used */
@@ -833,7 +838,11 @@ SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* pay
 /* The same with a payload under construction (skv_payload_create): a layer is sent as soon as it and those before it are
  * encoded, so layer l travels while l + 1 is being encoded. skv_encode_layer tells the request by itself, in whatever
  * order layers come. Destroying the payload before its last layer is encoded ends the request in CANCELLED; a layer that
- * never comes ends it at the deadline. A whole payload is sent like skv_send does. Errors: as skv_send. Since 0.1. */
+ * never comes ends it at the deadline. A whole payload is sent like skv_send does.
+ * With SKV_PLAN_LATE_TIER in the plan, and layers encoded in order on a CPU engine, skv_encode_layer lowers rows of 8 bits to
+ * 6 or 4 (RAW rows stay) in layers that, at the rate this conn was measured to take, would miss the deadline otherwise. The
+ * payload gets smaller than skv_plan_bytes; both ends see it (SKV_PAYLOAD_CUT, skv_receipt.cut_layers). The rate is known once
+ * the conn was what a transfer waited for. Errors: as skv_send. Since 0.1. */
 SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* payload, uint64_t deadline,
                                    skv_request** out, skv_error* err);
 /* Waits (asynchronously) for the next offer of the peer. When skv_request_test or _wait returns SKV_OK and the

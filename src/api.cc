@@ -149,6 +149,15 @@ skv::transport::Parcel parcel_of(const skv::Payload& from) {
   return parcel;
 }
 
+// Bytes that got smaller on their way: the header that was sent first names more of them.
+void settle(skv::transport::Received& received) {
+  const skv::transport::Shrunk& shrunk = *received.shrunk;
+  uint64_t total = 0;
+  for (const uint64_t bytes : shrunk.layer_bytes) total += bytes;
+  std::memcpy(received.bytes.data(), shrunk.head.data(), shrunk.head.size());
+  received.bytes = received.bytes.first(total);
+}
+
 // Pieces of a parcel that are ready with so many leading layers: the header comes first.
 uint32_t entries_of(size_t layers) { return static_cast<uint32_t>(layers) + 1; }
 
@@ -776,6 +785,13 @@ SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* pa
                   [weak] {
                     const auto live = weak.lock();
                     if (live) live->abandon("the payload was destroyed before all its layers were encoded");
+                  },
+                  [weak] {
+                    const auto live = weak.lock();
+                    return live ? live->affordable() : UINT64_MAX;
+                  },
+                  [weak](size_t layer, uint64_t bytes, uint8_t tier, std::span<const std::byte> head) {
+                    if (const auto live = weak.lock()) live->shrink(entries_of(layer), bytes, tier, head);
                   }});
     }
     return adopt_request(request, out);
@@ -830,12 +846,20 @@ SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, 
     try {
       std::unique_ptr<skv::Payload> payload;
       if (received.ended) {
+        if (received.shrunk) settle(received);
         payload = skv::Payload::open(received.bytes, received.owner);
         payload->moved(received.wire_ns, received.plane);
+        if (received.shrunk) payload->note_cuts(received.shrunk->notes);
       } else {
         auto arrival = [it = request->it, plane = received.plane] {
           const skv::transport::Arrival now = it->arrival();
-          return skv::Arrived{now.entries == 0 ? 0 : now.entries - 1, now.ended, now.wire_ns, plane};
+          skv::Arrived arrived{now.entries == 0 ? 0 : now.entries - 1, now.ended, now.wire_ns, plane, {}, {}, {}};
+          if (now.shrunk) {
+            arrived.layer_bytes = now.shrunk->layer_bytes;
+            arrived.cuts = now.shrunk->notes;
+            arrived.head = now.shrunk->head;
+          }
+          return arrived;
         };
         payload = skv::Payload::open_early(received.bytes, received.layer_bytes, received.owner, std::move(arrival));
       }

@@ -302,14 +302,17 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
   match_plan(cache, plan);
   check_layer_range(first, count, payload.parsed_.segments.size());
   if (payload.writable_ == nullptr) fail(SKV_E_STATE, "the payload is not under construction");
+  const std::optional<LayerPlan> cut = count == 1 ? payload.cut_late(plan, first) : std::nullopt;
+  const auto plan_of = [&](int32_t l) -> const LayerPlan& {
+    return cut && l == first ? *cut : plan.layers()[static_cast<size_t>(l)];
+  };
   const auto segment_of = [&](int32_t layer) {
     const Segment& segment = payload.parsed_.segments[static_cast<size_t>(layer)];
     return std::span<std::byte>(payload.writable_ + segment.offset, segment.layout.bytes);
   };
   for (int32_t l = first; l < first + count; ++l) {
     if (payload.encoded_[static_cast<size_t>(l)] != 0) fail(SKV_E_STATE, "layer %d is already encoded", l);
-    if (payload.parsed_.segments[static_cast<size_t>(l)].layout.bytes !=
-        plan.layers()[static_cast<size_t>(l)].layout.bytes) {
+    if (payload.parsed_.segments[static_cast<size_t>(l)].layout.bytes != plan_of(l).layout.bytes) {
       fail(SKV_E_LAYOUT, "layer %d: the payload was created for another plan", l);
     }
   }
@@ -330,15 +333,11 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
   }
   try {
     by_group(
-        engine, first, count,
-        [&](int32_t l) {
-          return 2 * chunks_of(plan.layers()[static_cast<size_t>(l)].shape.tokens,
-                               plan.layers()[static_cast<size_t>(l)].shape.chunk);
-        },
+        engine, first, count, [&](int32_t l) { return 2 * chunks_of(plan_of(l).shape.tokens, plan_of(l).shape.chunk); },
         [&](int32_t begin, int32_t layers) {
           std::vector<HalfWork> works;
           for (int32_t l = begin; l < begin + layers; ++l) {
-            const LayerPlan& layer = plan.layers()[static_cast<size_t>(l)];
+            const LayerPlan& layer = plan_of(l);
             const std::span<std::byte> segment = segment_of(l);
             write_segment_header(segment, layer.shape, layer.layout);
             zero_padding(segment, layer.layout);

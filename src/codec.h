@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct Arrived {
   bool ended = false;    // all of it
   uint64_t wire_ns = 0;  // when ended
   int32_t plane = SKV_PLANE_NONE;
+  // What the sender made smaller meanwhile, with an entry for the header first; empty: nothing.
+  std::vector<uint64_t> layer_bytes;
+  std::vector<uint32_t> cuts;   // the tier that a layer was cut to, else 0
+  std::vector<std::byte> head;  // the header in the end
 };
 // Asked when a layer is wanted that was not there yet. Throws when no more will come.
 using ArrivalOf = std::function<Arrived()>;
@@ -35,6 +40,10 @@ using ArrivalOf = std::function<Arrived()>;
 struct PayloadWatcher {
   std::function<void(size_t leading_layers)> encoded;
   std::function<void()> abandoned;  // it goes away with layers missing
+  // Bytes that layers not encoded yet may have to be there in time; UINT64_MAX: all.
+  std::function<uint64_t()> affordable;
+  // The first layer not encoded has fewer bytes now, rows of at most `tier` below RAW, and this is the header.
+  std::function<void(size_t layer, uint64_t bytes, uint8_t tier, std::span<const std::byte> head)> cut;
 };
 
 // A payload with its bytes: opened (parsed from bytes someone else made) or made here, layer by layer.
@@ -44,7 +53,7 @@ class Payload {
   static std::unique_ptr<Payload> open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
   // One whose layers are still arriving: bytes is all of its memory, layer_bytes what was offered, its header first.
   // Layers can be read as soon as `arrival` says that they are there, the whole once it has ended.
-  static std::unique_ptr<Payload> open_early(std::span<const std::byte> bytes, std::span<const uint64_t> layer_bytes,
+  static std::unique_ptr<Payload> open_early(std::span<std::byte> bytes, std::span<const uint64_t> layer_bytes,
                                              std::shared_ptr<const void> owner, ArrivalOf arrival);
   // Parses bytes in a device's memory: headers, maps and channel vectors are copied to the host and checked there.
   static std::unique_ptr<Payload> open_on(const Device& device, std::span<const std::byte> bytes,
@@ -88,11 +97,16 @@ class Payload {
   void watch(PayloadWatcher watcher);  // under construction only
   void grown() const;                  // tells the watchers
   void abandon();                      // the same when it goes away
+  // Cuts planes of the first layer not encoded if those who send it cannot be in time otherwise and the plan allows it.
+  // Then the layer has this plan.
+  std::optional<LayerPlan> cut_late(const Plan& plan, int32_t layer);
 
   int64_t get(int32_t layer, int32_t key);
   void tiers(int32_t layer, int32_t half, std::span<uint8_t> out);
   skv_receipt receipt() const;
   void spent_encoding(uint64_t ns) { receipt_.encode_ns = ns; }
+  // What its sender cut, with an entry for the header first.
+  void note_cuts(std::span<const uint32_t> cuts);
   void moved(uint64_t wire_ns, int32_t plane) {
     receipt_.wire_ns = wire_ns;
     receipt_.plane = plane;
@@ -105,6 +119,7 @@ class Payload {
   Payload() = default;
   void adopt_facts(const Plan& plan);
   void absorb();
+  void end_smaller(const Arrived& now);
   void count_rows(const Segment& segment);
   void adopt_parsed(Parsed parsed);
   void adopt_encoded(int32_t first, int32_t count, uint64_t ns);
@@ -135,6 +150,7 @@ class Payload {
 
   int32_t device_ = SKV_DEVICE_CPU;
   std::span<const std::byte> bytes_;
+  std::span<std::byte> arriving_;              // the same while arriving
   mutable std::shared_ptr<std::byte[]> copy_;  // of the bytes of a device's, on the host
   mutable std::vector<uint8_t> copied_;        // per segment
   mutable size_t uncopied_ = 0;
@@ -145,10 +161,11 @@ class Payload {
   std::vector<uint8_t> verified_;  // per segment: digest and scales checked
   std::vector<uint8_t> encoded_;   // per segment, under construction
   size_t missing_ = 0;
+  std::unique_ptr<PackedSource> packed_;  // null: not packed
+  std::vector<uint8_t> cuts_;             // per segment: the tier it was cut to, 0 if it was not; empty: none was
   size_t arrived_ = 0;                    // while arriving: leading layers that were parsed
   uint64_t arrived_raw_bytes_ = 0;        // of them
   ArrivalOf arrival_;                     // null: not arriving
-  std::unique_ptr<PackedSource> packed_;  // null: not packed
   std::vector<PayloadWatcher> watchers_;
   skv_receipt receipt_{};
 };

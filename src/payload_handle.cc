@@ -148,8 +148,8 @@ int64_t Payload::get(int32_t layer, int32_t key) {
   if (layer < SKV_ALL || layer >= static_cast<int32_t>(parsed_.segments.size())) {
     fail(SKV_E_RANGE, "layer %d: wanted SKV_ALL (-1) or 0..%zu", layer, parsed_.segments.size() - 1);
   }
-  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_UPGRADE)
-    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..20)", key);
+  if (key < SKV_PAYLOAD_BYTES || key > SKV_PAYLOAD_CUT)
+    fail(SKV_E_KEY, "payload fact %d: wanted one of SKV_PAYLOAD_* (1..21)", key);
   if (layer != SKV_ALL || key == SKV_PAYLOAD_TOKENS) need_shapes(layer);
   if (layer == SKV_ALL) {
     switch (key) {
@@ -207,6 +207,8 @@ int64_t Payload::get(int32_t layer, int32_t key) {
       return shape.group;
     case SKV_PAYLOAD_FIRST_HEAD:
       return shape.first_head;
+    case SKV_PAYLOAD_CUT:
+      return cuts_.empty() ? 0 : cuts_[static_cast<size_t>(layer)];
     case SKV_PAYLOAD_OFFSET:
       return static_cast<int64_t>(packed() ? packed_->records[static_cast<size_t>(layer)].offset : segment.offset);
     default:

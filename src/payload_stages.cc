@@ -68,7 +68,7 @@ void Payload::abandon() {
 
 // ------------------------------------------------------------------------------------------------------- arriving
 
-std::unique_ptr<Payload> Payload::open_early(std::span<const std::byte> bytes, std::span<const uint64_t> layer_bytes,
+std::unique_ptr<Payload> Payload::open_early(std::span<std::byte> bytes, std::span<const uint64_t> layer_bytes,
                                              std::shared_ptr<const void> owner, ArrivalOf arrival) {
   const bool packed = is_packed(bytes);
   const uint64_t front = packed ? kPackedFrontBytes : kHeaderBytes;
@@ -95,8 +95,13 @@ std::unique_ptr<Payload> Payload::open_early(std::span<const std::byte> bytes, s
     parsed.segments[l].layout.bytes = layer_bytes[l + 1];
     offset += layer_bytes[l + 1];
   }
-  payload->bytes_ = packed ? payload->packed_->plain() : bytes;
-  payload->owner_ = packed ? std::shared_ptr<const void>(payload->packed_->memory) : std::move(owner);
+  if (packed) {
+    payload->bytes_ = payload->packed_->plain();
+    payload->owner_ = payload->packed_->memory;
+  } else {
+    payload->bytes_ = payload->arriving_ = bytes;
+    payload->owner_ = std::move(owner);
+  }
   payload->verified_.assign(parsed.segments.size(), 0);
   payload->arrival_ = std::move(arrival);
   payload->receipt_.scored = static_cast<int32_t>(parsed.header.scored);
@@ -108,11 +113,93 @@ std::unique_ptr<Payload> Payload::open_early(std::span<const std::byte> bytes, s
   return payload;
 }
 
+// The header that was sent first names more bytes than came.
+void Payload::end_smaller(const Arrived& now) {
+  uint64_t total = 0;
+  for (const uint64_t bytes : now.layer_bytes) total += bytes;
+  if (now.head.size() != kHeaderBytes) fail(SKV_E_MALFORMED, "a header of %zu bytes in the end", now.head.size());
+  std::copy(now.head.begin(), now.head.end(), arriving_.begin());
+  bytes_ = std::span<const std::byte>(arriving_).first(total);
+  const Header header = parse_header(bytes_);
+  const Header& first = parsed_.header;
+  if (header.layer_count != first.layer_count || header.fingerprint != first.fingerprint ||
+      header.request_id != first.request_id || header.raw_bytes != first.raw_bytes) {
+    fail(SKV_E_MALFORMED, "the header in the end is of another payload than the first one");
+  }
+  parsed_.header = header;
+  receipt_.payload_bytes = header.total_bytes;
+  note_cuts(now.cuts);
+}
+
+void Payload::note_cuts(std::span<const uint32_t> cuts) {
+  cuts_.assign(parsed_.segments.size(), 0);
+  receipt_.cut_layers = 0;
+  for (size_t l = 0; l < cuts_.size() && l + 1 < cuts.size(); ++l) {
+    cuts_[l] = cuts[l + 1] <= SKV_TIER_8BIT ? static_cast<uint8_t>(cuts[l + 1]) : 0;
+    receipt_.cut_layers += cuts_[l] != 0 ? 1 : 0;
+  }
+}
+
+std::optional<LayerPlan> Payload::cut_late(const Plan& plan, int32_t layer) {
+  const uint8_t lowest = plan.options.late_tier;
+  if (lowest == 0 || layer < 0 || static_cast<size_t>(layer) >= parsed_.segments.size()) return std::nullopt;
+  const auto at = static_cast<size_t>(layer);
+  // Once cut it stays so: encoding it may have failed and is tried again.
+  if (!cuts_.empty() && cuts_[at] != 0) return plan.capped(layer, cuts_[at]);
+  // What follows moves up, so nothing of it may be there.
+  if (device_ >= 0 || watchers_.empty() || leading_layers() != at || missing_ != parsed_.segments.size() - at) {
+    return std::nullopt;
+  }
+  uint64_t affordable = UINT64_MAX, left = 0;
+  for (const PayloadWatcher& watcher : watchers_) affordable = std::min(affordable, watcher.affordable());
+  for (size_t l = at; l < parsed_.segments.size(); ++l) left += parsed_.segments[l].layout.bytes;
+  if (left <= affordable) return std::nullopt;
+  // Each layer bears its part, so that none is cut deeper than it must be.
+  Segment& segment = parsed_.segments[at];
+  const double share =
+      static_cast<double>(segment.layout.bytes) * (static_cast<double>(affordable) / static_cast<double>(left));
+  LayerPlan less;
+  uint8_t tier = SKV_TIER_8BIT;
+  do {
+    less = plan.capped(layer, --tier);
+  } while (tier > lowest && static_cast<double>(less.layout.bytes) > share);
+  const uint64_t before = segment.layout.bytes;
+  if (less.layout.bytes >= before) return std::nullopt;
+  const uint64_t saved = before - less.layout.bytes;
+  for (int t = 0; t < 8; ++t) {
+    receipt_.k_rows[t] -= segment.counts[0].rows[t];
+    receipt_.v_rows[t] -= segment.shape.dim[1] == 0 ? 0 : segment.counts[1].rows[t];
+  }
+  segment.layout = less.layout;
+  segment.counts[0] = less.counts[0];
+  segment.counts[1] = less.counts[1];
+  count_rows(segment);
+  for (size_t l = at + 1; l < parsed_.segments.size(); ++l) parsed_.segments[l].offset -= saved;
+  parsed_.header.total_bytes -= saved;
+  receipt_.payload_bytes -= saved;
+  bytes_ = bytes_.first(bytes_.size() - saved);
+  cuts_.resize(parsed_.segments.size());
+  cuts_[at] = tier;
+  receipt_.cut_layers++;
+  const std::span<std::byte, kHeaderBytes> head(writable_, kHeaderBytes);
+  write_header(head, parsed_.header);
+  for (const PayloadWatcher& watcher : watchers_) watcher.cut(at, less.layout.bytes, tier, head);
+  return less;
+}
+
 // Parses what has arrived since the last time. After the last layer the payload is like one that was opened whole.
 void Payload::absorb() {
   const Arrived now = arrival_();
+  if (packed_ != nullptr && !now.layer_bytes.empty()) {
+    fail(SKV_E_MALFORMED, "layers of a packed payload got smaller under way: only plain ones may be cut");
+  }
   for (; arrived_ < std::min(now.layers, parsed_.segments.size()); ++arrived_) {
     Segment& place = parsed_.segments[arrived_];
+    if (!now.layer_bytes.empty()) {  // those before it, or itself, got smaller
+      const Segment* before = arrived_ == 0 ? nullptr : &place - 1;
+      place.offset = before == nullptr ? kHeaderBytes : before->offset + before->layout.bytes;
+      place.layout.bytes = now.layer_bytes[arrived_ + 1];
+    }
     const uint64_t offered = place.layout.bytes;
     const auto ordinal = static_cast<uint32_t>(arrived_);
     Segment segment;
@@ -146,6 +233,7 @@ void Payload::absorb() {
     fail(SKV_E_MALFORMED, "records end at byte %llu of a payload of %zu",
          static_cast<ull>(packed_->records.back().plain_offset + packed_->records.back().plain_bytes), bytes_.size());
   }
+  if (!now.layer_bytes.empty()) end_smaller(now);
   moved(now.wire_ns, now.plane);
   arrival_ = nullptr;
 }

@@ -109,8 +109,14 @@ void Plan::set(int32_t key, int64_t value) {
       if (value < 0 || value > 1'000'000'000) refuse("LINK_MBPS", "0 (unknown) to 10^9");
       options.link_mbps = value;
       break;
+    case SKV_PLAN_LATE_TIER:
+      if (value != 0 && value != SKV_TIER_4BIT && value != SKV_TIER_6BIT) {
+        refuse("LATE_TIER", "0, SKV_TIER_4BIT or SKV_TIER_6BIT");
+      }
+      options.late_tier = static_cast<uint8_t>(value);
+      return;  // says nothing about what solving gives
     default:
-      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..11)", key);
+      fail(SKV_E_KEY, "plan option %d: wanted one of SKV_PLAN_* (1..12)", key);
   }
   solved_ = false;
 }
@@ -503,6 +509,21 @@ void Plan::check_tier(const LayerPlan& layer, int half, size_t token, uint8_t ti
     fail(SKV_E_RANGE, "token %zu: %s tier %u cut to %u: wanted it as it is%s", token, half_name(half), from, tier,
          tiers::is_quantized(from) && from > least ? (half == SKV_K ? ", or 2 (4 bits) and up" : ", or 1 and up") : "");
   }
+}
+
+LayerPlan Plan::capped(int32_t layer, uint8_t tier) const {
+  LayerPlan less = layers_[static_cast<size_t>(layer)];
+  const bool paper = less.shape.code == SKV_CODE_PAPER;  // has 4 and 8 bits only
+  for (int half = 0; half < 2; ++half) {
+    // The lowest tier that the layer permits from the wanted one up: a verdict against low tiers holds here too.
+    uint8_t cap = tier;
+    while (cap < tiers::kRaw && ((less.permitted[half] >> cap & 1U) == 0 || (paper && cap == 3))) ++cap;
+    for (uint8_t& row : less.tiers[half]) {
+      if (row != tiers::kRaw) row = std::min(row, cap);
+    }
+  }
+  lay_out(less);
+  return less;
 }
 
 void Plan::set_tiers(int32_t layer, int half, std::span<const uint8_t> wanted) {

@@ -33,6 +33,7 @@ struct PlanOptions {
   bool unproven = false;                 // tiers below 8 bits without a verdict
   int32_t pack = 0;                      // SKV_PACK_*
   int64_t link_mbps = 0;                 // expected; 0: unknown
+  uint8_t late_tier = 0;                 // what layers that would be late may be cut to; 0: never
   Strategy strategy = Strategy::kErrorAware;
   int32_t uniform_tier = 2;
   Policy policy = Policy::kGreedy;
@@ -130,6 +131,8 @@ class Plan {
   double cost(int32_t layer, int half) const;
   // Throws STATE before solve, RANGE for a layer that is not there.
   std::span<const uint8_t> tiers_of(int32_t layer, int half) const;
+  // A layer with no row above this tier but RAW ones, as far as the layer permits it.
+  LayerPlan capped(int32_t layer, uint8_t tier) const;
   uint64_t payload_bytes() const { return payload_bytes_; }
   uint64_t budget_bytes() const { return budget_bytes_; }
   uint64_t raw_bytes() const { return raw_bytes_; }

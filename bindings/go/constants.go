@@ -375,6 +375,7 @@ const (
 	PlanUnproven    PlanKey = 9  // 1: tiers below 8 bits without a verdict, see skv_plan_solve; default 0
 	PlanPack        PlanKey = 10 // SKV_PACK_*: skv_encode packs (skv_payload_pack); "error-aware" then spends what that saves, and the budget counts packed bytes. Such plans are encoded whole. Default NEVER
 	PlanLinkMbps    PlanKey = 11 // expected link speed in Mb/s (a receipt's link_bits_per_s / 1e6), for PACK AUTO; default 0: unknown
+	PlanLateTier    PlanKey = 12 // how low layers of skv_send_layers may be cut that would miss the deadline: SKV_TIER_6BIT or _4BIT; 0 (default): never. Set at any time
 )
 
 var namesPlanKey = map[PlanKey]string{
@@ -389,6 +390,7 @@ var namesPlanKey = map[PlanKey]string{
 	PlanUnproven:    "SKV_PLAN_UNPROVEN",
 	PlanPack:        "SKV_PLAN_PACK",
 	PlanLinkMbps:    "SKV_PLAN_LINK_MBPS",
+	PlanLateTier:    "SKV_PLAN_LATE_TIER",
 }
 
 // String is the C name, or the number of a value that this version does not know.
@@ -434,6 +436,7 @@ const (
 	PayloadGroup       PayloadKey = 16
 	PayloadFirstHead   PayloadKey = 17
 	PayloadOffset      PayloadKey = 18 // of the segment, from the payload's first byte
+	PayloadCut         PayloadKey = 21 // segment: SKV_TIER_* it was cut to because it would have been late, 0: it was not
 	PayloadDevice      PayloadKey = 19 // payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host
 	PayloadUpgrade     PayloadKey = 20 // payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes
 )
@@ -457,6 +460,7 @@ var namesPayloadKey = map[PayloadKey]string{
 	PayloadGroup:       "SKV_PAYLOAD_GROUP",
 	PayloadFirstHead:   "SKV_PAYLOAD_FIRST_HEAD",
 	PayloadOffset:      "SKV_PAYLOAD_OFFSET",
+	PayloadCut:         "SKV_PAYLOAD_CUT",
 	PayloadDevice:      "SKV_PAYLOAD_DEVICE",
 	PayloadUpgrade:     "SKV_PAYLOAD_UPGRADE",
 }

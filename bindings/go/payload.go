@@ -217,6 +217,7 @@ type Receipt struct {
 	VMass             [8]float64 // the same by tier of their V rows
 	LinkBitsPerS      float64    // payload bits over wire time; 0 when not sent here
 	UnpackedBytes     uint64     // of the payload before it was packed; 0: not packed
+	CutLayers         uint32     // layers cut because they would have been late
 }
 
 // Receipt is what was done so far: after encoding, after a transfer, after decoding.
@@ -231,6 +232,6 @@ func (p *Payload) Receipt() (Receipt, error) {
 		BreakEvenBitsPerS: raw.BreakEvenBitsPerS, Int4: Verdict(raw.Int4), Proof: Proof(raw.Proof), PredictedKL: raw.PredictedKl,
 		WorstSNRDB: raw.WorstSnrDb, WorstLayer: int(raw.WorstLayer), WorstHead: int(raw.WorstHead),
 		EscalatedLayers: raw.EscalatedLayers, RawIsFaster: int(raw.RawIsFaster), DroppedRows: raw.DroppedRows, KMass: raw.KMass,
-		VMass: raw.VMass, LinkBitsPerS: raw.LinkBitsPerS, UnpackedBytes: raw.UnpackedBytes,
+		VMass: raw.VMass, LinkBitsPerS: raw.LinkBitsPerS, UnpackedBytes: raw.UnpackedBytes, CutLayers: raw.CutLayers,
 	}, err
 }

@@ -27,6 +27,7 @@ class Writer {
     const auto* p = reinterpret_cast<const std::byte*>(bytes.data());
     out_.insert(out_.end(), p, p + N);
   }
+  void bytes(std::span<const std::byte> more) { out_.insert(out_.end(), more.begin(), more.end()); }
   void pad_to(std::size_t bytes) { out_.resize(bytes); }
   void text(std::string_view s) {
     const auto* p = reinterpret_cast<const std::byte*>(s.data());
@@ -231,6 +232,26 @@ Commit decode_commit(std::span<const std::byte> body) {
   commit.entries = r.get<std::uint32_t>();
   want_zero("COMMIT", r.rest());
   return commit;
+}
+
+std::vector<std::byte> encode(const Shrink& shrink) {
+  Writer w(16 + shrink.head.size());
+  w.put(shrink.entry);
+  w.put(shrink.note);
+  w.put(shrink.bytes);
+  w.bytes(shrink.head);
+  return w.take();
+}
+
+Shrink decode_shrink(std::span<const std::byte> body) {
+  Reader r(body);
+  Shrink shrink;
+  shrink.entry = r.get<std::uint32_t>();
+  shrink.note = r.get<std::uint32_t>();
+  shrink.bytes = r.get<std::uint64_t>();
+  const auto head = r.rest();
+  shrink.head.assign(head.begin(), head.end());
+  return shrink;
 }
 
 std::vector<std::byte> encode(const Verdict& verdict) {

@@ -77,6 +77,17 @@ struct Commit {
 std::vector<std::byte> encode(const Commit& commit);
 Commit decode_commit(std::span<const std::byte> body);
 
+// Entry `entry`, none of which was sent, will have only so many bytes. note: why, opaque to the transport. head: what
+// entry 0 must hold in the end, as many bytes as it was offered with.
+struct Shrink {
+  std::uint32_t entry = 0;
+  std::uint32_t note = 0;
+  std::uint64_t bytes = 0;
+  std::vector<std::byte> head;
+};
+std::vector<std::byte> encode(const Shrink& shrink);
+Shrink decode_shrink(std::span<const std::byte> body);
+
 // REJECT, DONE, CANCEL, GOAWAY, ERROR: a status and at most 200 bytes of text.
 struct Verdict {
   skv_status status = SKV_OK;

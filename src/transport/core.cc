@@ -319,10 +319,16 @@ void Core::connect_opened(const std::shared_ptr<Peer>& peer, Lock& lock, std::ui
   throw Error(peer->end_status == SKV_E_CLOSED ? SKV_E_CLOSED : peer->end_status, peer->end_message);
 }
 
+void Core::measure(Peer& peer, std::uint64_t now) {
+  if (!peer.link || peer.link_gone || !peer.session.measuring()) return;
+  if (const auto bytes = peer.link->holds()) peer.session.holds(*bytes, now);
+}
+
 void Core::process(Peer& peer) {
   const auto self = peer.shared_from_this();
   const std::uint64_t now = now_ns();
   expire_waiting(peer, now);
+  measure(peer, now);
   Event event;
   for (;;) {
     if (peer.session.next_event(event)) {
@@ -394,6 +400,18 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   switch (event.kind) {
     case Event::Kind::kAccepted:
       return accepted_now(*transfer, peer, now);
+    case Event::Kind::kShrunk: {
+      auto shrunk = transfer->shrunk ? std::make_shared<Shrunk>(*transfer->shrunk) : std::make_shared<Shrunk>();
+      if (!transfer->shrunk) {
+        shrunk->layer_bytes = transfer->offer->layer_bytes;
+        shrunk->notes.resize(shrunk->layer_bytes.size());
+      }
+      shrunk->layer_bytes[event.layers] = event.moved;
+      shrunk->notes[event.layers] = event.shrink->note;
+      shrunk->head = event.shrink->head;
+      transfer->shrunk = std::move(shrunk);
+      return;
+    }
     case Event::Kind::kLayer:
       transfer->layers = event.layers;
       transfer->moved = event.moved;

@@ -70,7 +70,8 @@ struct Transfer {
   std::shared_ptr<const void> keep_alive;  // send side
   std::shared_ptr<void> owner;             // receive side, library-allocated
   std::span<std::byte> destination;
-  bool early = false;  // receive side: layers may be read before the transfer ended
+  std::shared_ptr<const Shrunk> shrunk;  // receive side: what its sender made smaller meanwhile; null: nothing
+  bool early = false;                    // receive side: layers may be read before the transfer ended
   bool taken = false;
   void* handle = nullptr;
   bool report = false;  // something for Endpoint::poll
@@ -169,6 +170,8 @@ class Core : public std::enable_shared_from_this<Core> {
   // After anything that touched the session: events, output, timer.
   void process(Peer& peer);
   void link_gone(Peer& peer);
+  // Asks the link what it holds, so that the session knows how fast it is.
+  void measure(Peer& peer, std::uint64_t now);
   // Runs f under the lock on the progress loop. Thread-safe; the lock need not be held.
   void post(std::function<void()> f);
   // Wraps a completion handler's body: lock, run, release what must be destroyed outside the lock.

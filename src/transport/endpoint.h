@@ -43,6 +43,13 @@ struct Parcel {
   std::uint32_t ready = UINT32_MAX;  // leading entries that hold their bytes; the rest follows with Request::extend
 };
 
+// Entries that got smaller after the offer.
+struct Shrunk {
+  std::vector<std::uint64_t> layer_bytes;  // of all entries, as they are now
+  std::vector<std::uint32_t> notes;        // of all entries: the sender's, 0 for those that are as offered
+  std::vector<std::byte> head;             // what the first entry must hold in the end
+};
+
 // What arrived and verified.
 struct Received {
   std::span<std::byte> bytes;
@@ -50,6 +57,7 @@ struct Received {
   std::uint64_t wire_ns = 0;    // accepted -> ended
   std::int32_t plane = SKV_PLANE_NONE;
   std::vector<std::uint64_t> layer_bytes;  // as offered
+  std::shared_ptr<const Shrunk> shrunk;    // null: nothing got smaller
   bool ended = true;                       // false: taken early, layers are still arriving (Request::arrival)
 };
 
@@ -58,6 +66,7 @@ struct Arrival {
   std::uint32_t entries = 0;  // leading ones that verified
   bool ended = false;         // all of it, and the root verified
   std::uint64_t wire_ns = 0;  // when ended
+  std::shared_ptr<const Shrunk> shrunk;
 };
 
 class Conn {
@@ -96,7 +105,10 @@ class Request {
   skv_status wait(std::uint64_t deadline);                                   // skv_request_wait
   skv_status wait_layer(std::int32_t layer, std::uint64_t deadline);         // skv_request_wait_layer; RANGE, STATE
   void set(std::int32_t key, std::int64_t value);                            // skv_request_set. KEY, RANGE, STATE.
-  void extend(std::uint32_t ready);                    // send side: so many leading entries hold their bytes now
+  void extend(std::uint32_t ready);  // send side: so many leading entries hold their bytes now
+  // Send side: bytes that entries not ready yet may have, see Session::affordable.
+  std::uint64_t affordable() const;
+  void shrink(std::uint32_t entry, std::uint64_t bytes, std::uint32_t note, std::span<const std::byte> head);
   void abandon(std::string_view why);                  // send side: the rest will never come
   Arrival arrival() const;                             // throws the terminal status of a transfer that failed
   void stream_wait(std::int32_t layer, void* stream);  // throws UNAVAILABLE

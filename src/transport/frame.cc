@@ -82,6 +82,8 @@ Shape shape_of(FrameType type) {
       return {kStatusLeast, kStatusMost, false};
     case FrameType::kAuth:
       return {32, 32, false};
+    case FrameType::kShrink:
+      return {17, 16 + kMaxHeadBytes, true};
     case FrameType::kReady:
       break;
   }
@@ -91,8 +93,8 @@ Shape shape_of(FrameType type) {
 }  // namespace
 
 const char* frame_name(FrameType type) noexcept {
-  constexpr const char* kNames[] = {"?",      "HELLO", "AUTH",   "OFFER",  "ACCEPT", "REJECT", "READY",  "DATA",
-                                    "COMMIT", "DONE",  "CANCEL", "CREDIT", "PING",   "PONG",   "GOAWAY", "ERROR"};
+  constexpr const char* kNames[] = {"?",    "HELLO",  "AUTH",   "OFFER", "ACCEPT", "REJECT", "READY", "DATA",  "COMMIT",
+                                    "DONE", "CANCEL", "CREDIT", "PING",  "PONG",   "GOAWAY", "ERROR", "SHRINK"};
   const auto index = static_cast<std::size_t>(type);
   return index < std::size(kNames) ? kNames[index] : "?";
 }

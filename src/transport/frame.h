@@ -14,6 +14,7 @@ inline constexpr std::uint32_t kMagic = 0x4b56'4b53;  // "SKVK" in memory order
 inline constexpr std::uint8_t kFrameVersion = 1;
 inline constexpr std::uint32_t kMaxControlBytes = 64 * 1024;
 inline constexpr std::uint32_t kMaxDataBytes = 1024 * 1024;
+inline constexpr std::uint32_t kMaxHeadBytes = 4 * 1024;  // of a first entry that a SHRINK may replace
 inline constexpr std::uint32_t kMinDataBytes = 4 * 1024;  // the smallest DATA limit an end may announce
 
 enum class FrameType : std::uint8_t {
@@ -32,6 +33,7 @@ enum class FrameType : std::uint8_t {
   kPong = 13,
   kGoaway = 14,
   kError = 15,
+  kShrink = 16,
 };
 
 const char* frame_name(FrameType type) noexcept;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace skv::transport {
 
@@ -17,6 +18,8 @@ enum class Carrier { kInproc, kUnix, kTcp };
 class Link {
  public:
   virtual ~Link() = default;
+  // Bytes handed to it that have not left this machine, where it can tell.
+  virtual std::optional<std::uint64_t> holds() { return std::nullopt; }
   virtual void flush() = 0;   // the session may have output: write what fits, arrange for the rest
   virtual void finish() = 0;  // the session closed: let its last frames leave, then call Core::link_gone
   virtual void abort() = 0;   // stop at once; nothing is touched after it

@@ -229,6 +229,23 @@ void Request::extend(std::uint32_t ready) {
   core_->process(*peer);
 }
 
+std::uint64_t Request::affordable() const {
+  ApiLock lock(*core_);
+  const auto peer = transfer_->peer.lock();
+  if (!peer || transfer_->state == SKV_REQUEST_ENDED) return kNever;
+  const std::uint64_t now = now_ns();
+  core_->measure(*peer, now);
+  return peer->session.affordable(transfer_->id, now);
+}
+
+void Request::shrink(std::uint32_t entry, std::uint64_t bytes, std::uint32_t note, std::span<const std::byte> head) {
+  ApiLock lock(*core_);
+  const auto peer = transfer_->peer.lock();
+  if (!peer || transfer_->state == SKV_REQUEST_ENDED) return;
+  peer->session.shrink(transfer_->id, {entry, note, bytes, {head.begin(), head.end()}});
+  core_->process(*peer);
+}
+
 void Request::abandon(std::string_view why) {
   ApiLock lock(*core_);
   const auto peer = transfer_->peer.lock();
@@ -240,9 +257,9 @@ void Request::abandon(std::string_view why) {
 Arrival Request::arrival() const {
   ApiLock lock(*core_);
   const Transfer& transfer = *transfer_;
-  if (transfer.state != SKV_REQUEST_ENDED) return {transfer.layers, false, 0};
+  if (transfer.state != SKV_REQUEST_ENDED) return {transfer.layers, false, 0, transfer.shrunk};
   report(transfer);
-  return {transfer.entries, true, transfer.ended_at - transfer.accepted_at};
+  return {transfer.entries, true, transfer.ended_at - transfer.accepted_at, transfer.shrunk};
 }
 
 void Request::stream_wait(std::int32_t, void*) {
@@ -314,6 +331,7 @@ Received Request::take() {
           ended ? transfer.ended_at - transfer.accepted_at : 0,
           transfer.plane,
           transfer.offer->layer_bytes,
+          transfer.shrunk,
           ended};
 }
 

@@ -13,6 +13,8 @@ namespace {
 constexpr std::size_t kDiscardBytes = 64 * 1024;
 // DATA frames staged at once: one on the wire, one behind it. More would delay control frames.
 constexpr std::size_t kStagedData = 2;
+// Of the time left, what bytes are planned into: rates vary, and the last acknowledgement takes a while.
+constexpr double kOfTheTime = 0.9;
 // A peer that makes us answer without reading the answers is cut off here.
 constexpr std::size_t kMaxStaged = 8192;
 
@@ -161,7 +163,7 @@ void Session::take_turn(std::uint64_t id, Sending& sending) {
 
 void Session::grant(std::uint64_t id, Receiving& receiving) {
   CreditPool* pool = config_.credit.get();
-  const std::uint64_t left = receiving.offer().total - receiving.granted;
+  const std::uint64_t left = receiving.total() - std::min(receiving.total(), receiving.granted);
   const std::uint64_t window = std::min(config_.transfer_credit, pool != nullptr ? pool->share() : kNever);
   const std::uint64_t held = receiving.outstanding();
   if (left == 0 || held > window / 2) return sate(id);  // every grant costs a frame: none while half is left
@@ -208,7 +210,10 @@ void Session::stage_data() {
       stage(FrameType::kCommit, id, encode(sending.commit()));
     } else {
       take_turn(id, sending);
-      if (sending.stalled_by_credit()) credit_stalls_++;
+      if (sending.stalled_by_credit()) {
+        credit_stalls_++;
+        rate_.stalled(clock_);
+      }
     }
   }
 }
@@ -233,6 +238,7 @@ std::size_t Session::output(std::span<std::span<const std::byte>> list) {
 }
 
 void Session::sent(std::size_t n, std::uint64_t now) {
+  const bool any = n > 0;
   clock_ = std::max(clock_, now);
   if (n > 0) said_ = clock_;
   if (n > 0 && stalled_) {
@@ -248,12 +254,21 @@ void Session::sent(std::size_t n, std::uint64_t now) {
     n -= step;
     if (frame.data_of != 0) {
       const auto it = sending_.find(frame.data_of);
-      if (it != sending_.end()) it->second->moved += std::max(frame.sent, kHeaderBytes) - before;
+      const std::uint64_t bytes = std::max(frame.sent, kHeaderBytes) - before;
+      if (it != sending_.end()) it->second->moved += bytes;
+      if (bytes > 0) rate_.moved(bytes, clock_);
     }
     if (frame.sent < size) break;
     if (frame.data_of != 0) staged_data_--;
     staged_.pop_front();
   }
+  if (any && !has_data()) rate_.idle();
+}
+
+bool Session::has_data() const noexcept {
+  return staged_data_ > 0 || !turns_.empty() || std::any_of(sending_.begin(), sending_.end(), [](const auto& entry) {
+           return entry.second->state == Sending::State::kMoving && entry.second->stalled_by_credit();
+         });
 }
 
 void Session::release_buffer(std::uint64_t id) {
@@ -379,6 +394,37 @@ void Session::extend(std::uint64_t id, std::uint32_t ready) {
   if (it == sending_.end()) return;
   it->second->ready = std::max(it->second->ready, std::min(ready, it->second->entries()));
   take_turn(id, *it->second);
+}
+
+std::uint64_t Session::affordable(std::uint64_t id, std::uint64_t now) const {
+  const auto it = sending_.find(id);
+  if (it == sending_.end() || it->second->deadline == kNever) return kNever;
+  const auto rate = rate_.rate(now);
+  if (!rate) return kNever;
+  const std::uint64_t deadline = it->second->deadline;
+  double can = now < deadline ? *rate * kOfTheTime * static_cast<double>(deadline - now) : 0;
+  can -= rate_.queued(*rate, now);
+  for (const auto& [other, sending] : sending_) {  // they share the link
+    if (sending->state != Sending::State::kCommitted) can -= static_cast<double>(sending->waiting());
+  }
+  return can > 0 ? static_cast<std::uint64_t>(can) : 0;
+}
+
+void Session::shrink(std::uint64_t id, Shrink shrink) {
+  const auto it = sending_.find(id);
+  if (it == sending_.end()) return;
+  Sending& sending = *it->second;
+  sending.shrink(shrink);
+  if (sending.state == Sending::State::kOffered) {
+    sending.unsaid.push_back(std::move(shrink));
+  } else {
+    say(id, sending, shrink);
+  }
+}
+
+void Session::say(std::uint64_t id, Sending& sending, const Shrink& shrink) {
+  sending.say(shrink);
+  stage(FrameType::kShrink, id, encode(shrink));
 }
 
 void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline) {

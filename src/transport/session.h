@@ -26,6 +26,7 @@
 #include "transport/control.h"
 #include "transport/credit.h"
 #include "transport/frame.h"
+#include "transport/rate.h"
 #include "transport/transfer.h"
 
 namespace skv {
@@ -55,6 +56,7 @@ struct Event {
     kOpen,      // handshake done
     kOffered,   // the peer offers `offer` as transfer `id`
     kAccepted,  // our offer `id` was accepted
+    kShrunk,    // entry `layers` of `id`, which comes to here, has `moved` bytes now: `shrink` says why
     kLayer,     // `layers` leading layers of `id` verified
     kEnded,     // transfer `id` ended in `status`; its buffer is not touched any more
     kClosed,    // the connection ended in `status`; every transfer has ended before. output() may hold a last word
@@ -66,6 +68,7 @@ struct Event {
   std::uint32_t layers = 0;
   std::uint64_t moved = 0;
   std::shared_ptr<const Offer> offer;
+  std::shared_ptr<const Shrink> shrink;
 };
 
 class Session {
@@ -88,7 +91,14 @@ class Session {
   bool wants_output() const noexcept;
   void sent(std::size_t n, std::uint64_t now);
   // The link would have blocked. A later sent() then proves that the peer reads: a slow one is held, not lost.
-  void stalled() noexcept { stalled_ = true; }
+  void stalled() noexcept {
+    stalled_ = true;
+    rate_.stalled(clock_);
+  }
+
+  // The link tells how many bytes it holds that have not left. Worth asking while measuring() says so.
+  void holds(std::uint64_t bytes, std::uint64_t now) noexcept { rate_.holds(bytes, now); }
+  bool measuring() const noexcept { return !sending_.empty() || rate_.holding(); }
 
   // Time.
   void tick(std::uint64_t now);
@@ -101,6 +111,11 @@ class Session {
   std::uint64_t offer(Offer offer, std::span<const std::byte> bytes, std::uint64_t deadline,
                       std::uint32_t ready = kMaxEntries);
   void extend(std::uint64_t id, std::uint32_t ready);  // nothing if the transfer has ended
+  // Bytes that entries not ready yet may have so that the transfer ends before its deadline at the rate measured.
+  // kNever: no deadline, nothing measured, or not a live transfer of this end.
+  std::uint64_t affordable(std::uint64_t id, std::uint64_t now) const;
+  // The first entry that is not ready gets smaller, and those after it move up. Nothing if the transfer has ended.
+  void shrink(std::uint64_t id, Shrink shrink);
   void accept(std::uint64_t id, std::span<std::byte> destination, std::uint64_t deadline);
   // status: REJECTED (the caller said no) or UNAVAILABLE (this end is leaving).
   void reject(std::uint64_t id, std::string_view reason, skv_status status = SKV_E_REJECTED);
@@ -153,6 +168,7 @@ class Session {
   void on_data_header();
   void on_data_end();
   void on_commit(std::span<const std::byte> body);
+  void on_shrink(std::span<const std::byte> body);
   void on_receiver_final(std::span<const std::byte> body);  // REJECT, DONE
   void on_cancel(std::span<const std::byte> body);
   void on_goaway(std::span<const std::byte> body);
@@ -169,6 +185,8 @@ class Session {
   Staged make_control(FrameType type, std::uint64_t id, std::vector<std::byte> body) const;
   void stage_data();
   void take_turn(std::uint64_t id, Sending& sending);
+  void say(std::uint64_t id, Sending& sending, const Shrink& shrink);
+  bool has_data() const noexcept;  // that waits for the link or for credit
   void grant(std::uint64_t id, Receiving& receiving);
   void sate(std::uint64_t id);
   std::uint64_t ping_ns() const noexcept;
@@ -218,6 +236,7 @@ class Session {
   std::uint64_t pinged_ = 0;
   std::uint64_t clock_;  // latest time seen
   bool stalled_ = false;
+  RateMeter rate_;
 
   std::deque<Event> events_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The half of the session that reads the peer's frames.
 #include <algorithm>
+#include <utility>
 
 #include "error.h"
 #include "transport/session.h"
@@ -128,6 +129,8 @@ void Session::dispatch(std::span<const std::byte> body) {
       return on_credit(body);
     case FrameType::kCommit:
       return on_commit(body);
+    case FrameType::kShrink:
+      return on_shrink(body);
     case FrameType::kReject:
     case FrameType::kDone:
       return on_receiver_final(body);
@@ -244,6 +247,7 @@ void Session::on_accept(std::span<const std::byte> body) {
          accept.entries, ull(terms.total), terms.entries);
   }
   sending.state = Sending::State::kMoving;
+  for (const Shrink& shrink : std::exchange(sending.unsaid, {})) say(id, sending, shrink);
   Event event;
   event.kind = Event::Kind::kAccepted;
   event.id = id;
@@ -310,6 +314,21 @@ void Session::on_commit(std::span<const std::byte> body) {
       good ? Verdict{SKV_OK, ""} : Verdict{SKV_E_CHECKSUM, "the root digest differs from the one committed"};
   stage(FrameType::kDone, id, encode(verdict));
   finish(id, verdict.status, verdict.reason, false);
+}
+
+void Session::on_shrink(std::span<const std::byte> body) {
+  auto shrink = std::make_shared<const Shrink>(decode_shrink(body));
+  const std::uint64_t id = in_.transfer_id;
+  if (is_ours(id)) fail(SKV_E_PROTOCOL, "SHRINK for transfer %llu, which is ours", ull(id));
+  if (ended_here(id)) return;
+  receiving_.at(id)->shrink(*shrink);
+  Event event;
+  event.kind = Event::Kind::kShrunk;
+  event.id = id;
+  event.layers = shrink->entry;
+  event.moved = shrink->bytes;
+  event.shrink = std::move(shrink);
+  push(std::move(event));
 }
 
 void Session::on_receiver_final(std::span<const std::byte> body) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/stream.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -51,8 +53,16 @@ class StreamLink final : public Link {
       record_.reserve(kRecordBytes);
     }
     connected_ = true;
+    local_ = family == AF_UNIX;
     peer_.core.ready().watch(socket_.native_handle());
     await_read();
+  }
+
+  std::optional<std::uint64_t> holds() override {
+    int bytes = 0;
+    // Unix sockets count something else.
+    if (!connected_ || aborted_ || local_ || ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+    return static_cast<std::uint64_t>(std::max(bytes, 0));
   }
 
   void flush() override {
@@ -304,6 +314,7 @@ class StreamLink final : public Link {
   Socket socket_;
   std::vector<StreamProtocol::endpoint> addresses_;
   std::size_t next_ = 0;
+  bool local_ = false;
   bool connected_ = false, aborted_ = false, writing_ = false, shut_ = false;
   std::array<std::byte, 4096> scratch_;
   Error why_{SKV_E_PEER_LOST, ""};  // of the last kBroken

@@ -27,6 +27,11 @@ class LayerCursor {
   std::uint64_t layer_size() const noexcept { return layer_bytes_[layer_]; }
   std::uint64_t left() const noexcept { return layer_bytes_[layer_] - offset_; }
   std::uint32_t entries() const noexcept { return static_cast<std::uint32_t>(layer_bytes_.size()); }
+  // A layer that was not begun gets smaller.
+  void shrink(std::uint32_t layer, std::uint64_t bytes) noexcept { layer_bytes_[layer] = bytes; }
+  std::uint64_t size_of(std::uint32_t layer) const noexcept { return layer_bytes_[layer]; }
+  // Whether none of its frames has passed.
+  bool before(std::uint32_t layer) const noexcept { return layer_ < layer || (layer_ == layer && offset_ == 0); }
   // Passes one frame; true when that ended its layer.
   bool pass(std::uint64_t bytes) noexcept;
 
@@ -54,7 +59,12 @@ class Sending {
   bool all_framed() const noexcept { return cursor_.at_end(); }
   Frame next_frame(std::uint32_t most) noexcept;
   Commit commit() const noexcept;
-  Accept terms() const noexcept { return {bytes_.size(), cursor_.entries()}; }
+  Accept terms() const noexcept { return {offered_, cursor_.entries()}; }
+  // Throws STATE unless `entry` is the first one that is not ready and gets smaller, and entry 0 may be replaced.
+  void shrink(const Shrink& shrink);
+  void say(const Shrink& shrink) noexcept;  // its frame is staged
+  // Bytes that are ready and were not handed to the link.
+  std::uint64_t waiting() const noexcept;
   // Bytes that may be framed now: granted and not framed yet.
   std::uint64_t credit_left() const noexcept { return granted - framed_; }
   bool may_frame() const noexcept { return cursor_.layer() < ready && credit_left() > 0; }
@@ -64,13 +74,16 @@ class Sending {
 
   State state = State::kOffered;
   std::uint64_t deadline;
-  std::uint32_t ready;        // leading entries whose bytes are there and do not change any more
-  std::uint64_t granted = 0;  // by the receiver, cumulative
-  bool waiting_turn = false;  // in the session's list of turns
-  std::uint64_t moved = 0;    // payload bytes handed to the link
+  std::uint32_t ready;         // leading entries whose bytes are there and do not change any more
+  std::uint64_t granted = 0;   // by the receiver, cumulative
+  bool waiting_turn = false;   // in the session's list of turns
+  std::uint64_t moved = 0;     // payload bytes handed to the link
+  std::vector<Shrink> unsaid;  // before the offer is accepted
 
  private:
   std::span<const std::byte> bytes_;
+  std::uint64_t offered_;        // bytes
+  std::vector<std::byte> head_;  // entry 0 as offered, if it may be replaced: its owner writes a new one
   LayerCursor cursor_;
   std::uint64_t framed_ = 0;
   DigestChain leaves_;
@@ -95,6 +108,10 @@ class Receiving {
   // The frame is complete: 0 bytes are left in frame_rest(). False when its digest differs.
   bool end_frame() noexcept;
   std::uint32_t layers_verified() const noexcept { return cursor_.layer(); }
+  // Checks that the entry was not begun and gets smaller; throws PROTOCOL.
+  void shrink(const Shrink& shrink);
+  // Bytes of the transfer as it is now.
+  std::uint64_t total() const noexcept { return total_; }
   // Throws PROTOCOL when the peer commits something else than was offered; false when the root differs.
   bool matches(const Commit& commit) const;
   const Offer& offer() const noexcept { return *offer_; }
@@ -110,6 +127,7 @@ class Receiving {
 
  private:
   std::shared_ptr<const Offer> offer_;
+  std::uint64_t total_;
   std::span<std::byte> destination_;
   LayerCursor cursor_;
   DigestChain leaves_;

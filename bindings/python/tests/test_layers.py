@@ -134,3 +134,22 @@ def test_a_plain_send_still_wants_the_whole(conns: tuple[skv.Conn, skv.Conn]) ->
     work = Work()
     with pytest.raises(skv.StateError, match="not encoded yet"):
         conns[0].send(1, skv.Payload.create(work.cache, work.plan))
+
+
+def test_a_plan_may_allow_late_layers_to_be_cut_and_says_when_none_was(conns: tuple[skv.Conn, skv.Conn]) -> None:
+    a, b = conns
+    work = Work()
+    work.plan.set(skv.PlanKey.LATE_TIER, skv.Tier.FOUR_BIT)
+    with pytest.raises(skv.ArgumentError, match="LATE_TIER"):
+        work.plan.set(skv.PlanKey.LATE_TIER, skv.Tier.TWO_BIT)
+    made = skv.Payload.create(work.cache, work.plan)
+    sending = a.send_layers(1, made, 60)
+    receiving = early(b)
+    for layer in range(LAYERS):
+        work.engine.encode_layer(work.cache, work.plan, layer, made)
+    sending.result(60)
+    receiving.result(60)
+    payload = receiving.payload()
+    assert bytes(payload) == bytes(work.whole), "there was time enough"
+    assert [payload.segment(layer).cut for layer in range(LAYERS)] == [None] * LAYERS
+    assert payload.receipt().cut_layers == 0

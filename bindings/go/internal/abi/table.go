@@ -44,6 +44,8 @@ type Receipt struct {
 	VMass             [8]float64 // the same by tier of their V row
 	LinkBitsPerS      float64    // payload bits / wire_ns; 0 when not sent here
 	UnpackedBytes     uint64     // of the payload before it was packed (payload_bytes is what is sent); 0: not packed
+	CutLayers         uint32     // layers cut because they would have been late (SKV_PAYLOAD_CUT says to what)
+	Reserved          uint32     // 0
 }
 
 // EndpointStats is skv_endpoint_stats.

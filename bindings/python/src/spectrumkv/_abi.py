@@ -111,6 +111,8 @@ class skv_receipt(Structure):
         ("v_mass", c_double * 8),
         ("link_bits_per_s", c_double),
         ("unpacked_bytes", c_uint64),
+        ("cut_layers", c_uint32),
+        ("reserved", c_uint32),
     )
 
 

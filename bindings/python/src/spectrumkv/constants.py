@@ -199,6 +199,7 @@ class Pack(IntEnum):
     NEVER = 0
     ALWAYS = 1
     AUTO = 2
+    LATE_TIER = 12
 
 
 class Verdict(IntEnum):
@@ -248,6 +249,7 @@ class PayloadKey(IntEnum):
     OFFSET = 18
     DEVICE = 19
     UPGRADE = 20
+    CUT = 21
 
 
 class EndpointKey(IntEnum):

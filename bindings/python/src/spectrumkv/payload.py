@@ -61,6 +61,7 @@ class Receipt:
         k_mass, v_mass: attention of the queries by the tier of the tokens' K and V rows; empty without queries.
         link_bits_per_s: payload bits over wire time; 0 when not sent here.
         unpacked_bytes: of the payload before it was packed; 0: not packed.
+        cut_layers: layers cut because they would have been late; `Segment.cut` says to what.
     """
 
     scored: Scored
@@ -91,11 +92,13 @@ class Receipt:
     v_mass: dict[Tier, float]
     link_bits_per_s: float
     unpacked_bytes: int
+    cut_layers: int
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One layer of a payload; bytes and offset are of its segment in the payload."""
+    """One layer of a payload; bytes and offset are of its segment in the payload. ``cut``: the tier that it was cut to because it
+    would have been late."""
 
     layer: int
     offset: int
@@ -114,6 +117,7 @@ class Segment:
     k_transforms: Transform
     v_transforms: Transform
     group: int
+    cut: Tier | None
 
 
 class Payload(Handle):
@@ -298,6 +302,7 @@ class Payload(Handle):
             k_transforms=Transform(get(PayloadKey.K_TRANSFORMS, layer)),
             v_transforms=Transform(get(PayloadKey.V_TRANSFORMS, layer)),
             group=get(PayloadKey.GROUP, layer),
+            cut=Tier(cut) if (cut := get(PayloadKey.CUT, layer)) else None,
         )
 
     def tiers(self, layer: int, half: Half) -> bytes:
@@ -342,6 +347,7 @@ class Payload(Handle):
             v_mass={tier: raw.v_mass[tier] for tier in Tier if raw.v_mass[tier]},
             link_bits_per_s=raw.link_bits_per_s,
             unpacked_bytes=raw.unpacked_bytes,
+            cut_layers=raw.cut_layers,
         )
 
 

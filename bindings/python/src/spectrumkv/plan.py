@@ -124,6 +124,8 @@ class Plan(Handle):
         pack: whether `Engine.encode` packs the payload, for slow links; the budget then counts packed bytes.
         link_mbps: expected link speed in Mb/s, which `Pack.AUTO` decides by.
         unproven: allow tiers below 8 bits without a verdict. Else `solve` wants a profile with one, or scores with queries.
+        late_tier: how low layers of `Conn.send_layers` may be cut that would miss the deadline: `Tier.SIX_BIT` or `Tier.FOUR_BIT`;
+            by default they are not.
 
     Raises:
         ArgumentError: an unknown strategy, or a value out of its range.
@@ -148,6 +150,7 @@ class Plan(Handle):
         pack: Pack | None = None,
         link_mbps: int | None = None,
         unproven: bool = False,
+        late_tier: Tier | None = None,
     ) -> None:
         if budget is not None and budget_bytes is not None:
             raise ArgumentError(Status.E_ARGUMENT, "budget and budget_bytes are both given: wanted one")
@@ -175,6 +178,7 @@ class Plan(Handle):
             PlanKey.PACK: pack,
             PlanKey.LINK_MBPS: link_mbps,
             PlanKey.UNPROVEN: 1 if unproven else None,
+            PlanKey.LATE_TIER: late_tier,
         }
         for key, value in options.items():
             if value is not None:

@@ -113,6 +113,7 @@ pub const SKV_PLAN_LINK_MBPS: i32 = 11;
 pub const SKV_PACK_NEVER: i32 = 0;
 pub const SKV_PACK_ALWAYS: i32 = 1;
 pub const SKV_PACK_AUTO: i32 = 2;
+pub const SKV_PLAN_LATE_TIER: i32 = 12;
 pub const SKV_PAYLOAD_BYTES: i32 = 1;
 pub const SKV_PAYLOAD_LAYERS: i32 = 2;
 pub const SKV_PAYLOAD_RAW_BYTES: i32 = 3;
@@ -131,6 +132,7 @@ pub const SKV_PAYLOAD_V_TRANSFORMS: i32 = 15;
 pub const SKV_PAYLOAD_GROUP: i32 = 16;
 pub const SKV_PAYLOAD_FIRST_HEAD: i32 = 17;
 pub const SKV_PAYLOAD_OFFSET: i32 = 18;
+pub const SKV_PAYLOAD_CUT: i32 = 21;
 pub const SKV_PAYLOAD_DEVICE: i32 = 19;
 pub const SKV_PAYLOAD_UPGRADE: i32 = 20;
 pub const SKV_PROOF_NONE: i32 = 0;
@@ -276,10 +278,12 @@ pub struct skv_receipt {
     pub v_mass: [f64; 8usize],
     pub link_bits_per_s: f64,
     pub unpacked_bytes: u64,
+    pub cut_layers: u32,
+    pub reserved: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of skv_receipt"][::core::mem::size_of::<skv_receipt>() - 416usize];
+    ["Size of skv_receipt"][::core::mem::size_of::<skv_receipt>() - 424usize];
     ["Alignment of skv_receipt"][::core::mem::align_of::<skv_receipt>() - 8usize];
     [
         "Offset of field: skv_receipt::struct_size",
@@ -368,6 +372,12 @@ const _: () = {
     [
         "Offset of field: skv_receipt::unpacked_bytes",
     ][::core::mem::offset_of!(skv_receipt, unpacked_bytes) - 408usize];
+    [
+        "Offset of field: skv_receipt::cut_layers",
+    ][::core::mem::offset_of!(skv_receipt, cut_layers) - 416usize];
+    [
+        "Offset of field: skv_receipt::reserved",
+    ][::core::mem::offset_of!(skv_receipt, reserved) - 420usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

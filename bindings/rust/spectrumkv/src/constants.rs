@@ -310,6 +310,8 @@ constants! {
         PACK = SKV_PLAN_PACK,
         /// Expected link speed in Mb/s (a receipt's link_bits_per_s / 1e6), for PACK AUTO; default 0: unknown.
         LINK_MBPS = SKV_PLAN_LINK_MBPS,
+        /// How low layers of skv_send_layers may be cut that would miss the deadline: SKV_TIER_6BIT or _4BIT; 0 (default): never. Set at any time.
+        LATE_TIER = SKV_PLAN_LATE_TIER,
     }
 }
 
@@ -364,6 +366,8 @@ constants! {
         FIRST_HEAD = SKV_PAYLOAD_FIRST_HEAD,
         /// Of the segment, from the payload's first byte.
         OFFSET = SKV_PAYLOAD_OFFSET,
+        /// Segment: SKV_TIER_* it was cut to because it would have been late, 0: it was not.
+        CUT = SKV_PAYLOAD_CUT,
         /// Payload only: CUDA ordinal of the memory that holds it, -1 (SKV_DEVICE_CPU): host.
         DEVICE = SKV_PAYLOAD_DEVICE,
         /// Payload only: 1 for an upgrade, which skv_payload_apply takes and nothing decodes.

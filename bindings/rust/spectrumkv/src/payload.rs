@@ -112,6 +112,8 @@ pub struct Receipt {
     pub link_bits_per_s: f64,
     /// Of the payload before it was packed; 0: not packed.
     pub unpacked_bytes: u64,
+    /// Layers cut because they would have been late.
+    pub cut_layers: u32,
 }
 
 /// One layer of a payload.
@@ -390,6 +392,7 @@ impl<'b> Payload<'b> {
             v_mass: raw.v_mass,
             link_bits_per_s: raw.link_bits_per_s,
             unpacked_bytes: raw.unpacked_bytes,
+            cut_layers: raw.cut_layers,
         })
     }
 }

@@ -168,7 +168,8 @@ public final class Payload extends Handle {
       double[] kMass,
       double[] vMass,
       double linkBitsPerSecond,
-      long unpackedBytes) {}
+      long unpackedBytes,
+      long cutLayers) {}
 
   /** What was done so far: after encoding, after a transfer, after decoding. */
   public Receipt receipt() {
@@ -180,7 +181,7 @@ public final class Payload extends Handle {
           r.getScore_ns(), r.getPlan_ns(), r.getEncode_ns(), r.getDecode_ns(), r.getWire_ns(), r.getPlane(), r.getCode(),
           r.getBreak_even_bits_per_s(), r.getInt4(), r.getProof(), r.getPredicted_kl(), r.getWorst_snr_db(), r.getWorst_layer(),
           r.getWorst_head(), r.getEscalated_layers(), r.getRaw_is_faster(), r.getDropped_rows(), r.getK_mass(), r.getV_mass(),
-          r.getLink_bits_per_s(), r.getUnpacked_bytes());
+          r.getLink_bits_per_s(), r.getUnpacked_bytes(), r.getCut_layers());
     } finally {
       r.delete();
     }
