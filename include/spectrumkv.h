@@ -220,6 +220,8 @@ SKV_API const char* skv_status_name(skv_status status);
 #define SKV_PLANE_NONE 0
 #define SKV_PLANE_INPROC 1
 #define SKV_PLANE_INLINE 2 /* data frames on the TCP or Unix stream */
+#define SKV_PLANE_NCCL 3   /* GPU to GPU, control on the stream; libnccl.so.2 is loaded when asked for */
+#define SKV_PLANE_UCX 4    /* UCX active messages, control on the stream; libucp.so.0 is loaded when asked for */
 
 /* How the ends of a conn prove who they are. */
 #define SKV_SECURITY_NONE 0    /* not at all; on Unix sockets the kernel vouches for the peer's user */
@@ -721,6 +723,12 @@ SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
 #define SKV_ENDPOINT_MAX_HANDSHAKES 11 /* peers that came and are not through their handshake yet, 1..65536; default 128 */
 #define SKV_ENDPOINT_HANDSHAKE_RATE 12 /* peers a second that may begin a handshake, 1..1000000; default 1000 */
 #define SKV_ENDPOINT_EVENTS 13         /* records kept for skv_endpoint_events, 0..65536; default 1024 */
+#define SKV_ENDPOINT_PLANES 14         /* what conns may move payloads on: a set of 1 << SKV_PLANE_*. INLINE stands for
+                                          the control stream's own (INPROC on inproc conns). Two ends take the first of
+                                          NCCL, UCX, INLINE that both have (SKV_CONN_PLANE tells) and stay with it; with
+                                          none in common they refuse each other with UNAVAILABLE. One plane alone forces
+                                          it. Libraries are loaded by the first skv_listen or skv_connect, which fails
+                                          with UNAVAILABLE if one cannot be. Default 1 << SKV_PLANE_INLINE */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
@@ -740,13 +748,18 @@ SKV_API skv_status skv_endpoint_set_psk(skv_endpoint* endpoint, int32_t security
  * Errors: NULL, STATE, AUTH (names the file that cannot be used). Since 0.1. */
 SKV_API skv_status skv_endpoint_set_tls(skv_endpoint* endpoint, const char* certificate, const char* key,
                                         const char* authority, const char* peer_name, skv_error* err);
+/* The library that a plane of this endpoint loads (path, copied) in the place of the one it would look for: of NCCL
+ * libnccl.so.2, of UCX libucp.so.0. Errors: NULL, RANGE (a plane without a library), STATE. Since 0.1. */
+SKV_API skv_status skv_endpoint_set_library(skv_endpoint* endpoint, int32_t plane, const char* path, skv_error* err);
 /* Starts listening. The URI with the real port is written to bound[capacity] when bound is not NULL.
- * Errors: ADDRESS, PERMITTED (non-loopback TCP without security, see ALLOW_OPEN_TCP), TOO_SMALL, IO. Since 0.1. */
+ * Errors: ADDRESS, PERMITTED (non-loopback TCP without security, see ALLOW_OPEN_TCP), TOO_SMALL, IO, UNAVAILABLE (a plane
+ * of PLANES). Since 0.1. */
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err);
 /* Waits for the next peer that finished its handshake. Errors: TIMED_OUT, CLOSED, STATE (not listening). Since 0.1. */
 SKV_API skv_status skv_accept(skv_endpoint* endpoint, uint64_t deadline, skv_conn** out, skv_error* err);
 /* Connects and shakes hands.
- * Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, AUTH, NO_RESOURCE. Since 0.1. */
+ * Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, AUTH, NO_RESOURCE, UNAVAILABLE (a plane of PLANES, or
+ * none in common). Since 0.1. */
 SKV_API skv_status skv_connect(skv_endpoint* endpoint, const char* uri, uint64_t deadline, skv_conn** out,
                                skv_error* err);
 /* A file descriptor that becomes readable when skv_endpoint_progress has work (PROGRESS_THREAD 0 only), or when

@@ -690,6 +690,9 @@ SKV_API skv_status skv_endpoint_set_tls(skv_endpoint* endpoint, const char* cert
                                         const char* authority, const char* peer_name, skv_error* err) {
   return guarded(err, [&] { ENDPOINT(endpoint).set_tls(certificate, key, authority, peer_name); });
 }
+SKV_API skv_status skv_endpoint_set_library(skv_endpoint* endpoint, int32_t plane, const char* path, skv_error* err) {
+  return guarded(err, [&] { ENDPOINT(endpoint).set_library(plane, path); });
+}
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err) {
   return guarded(err, [&] { ENDPOINT(endpoint).listen(need(uri, "uri"), bound, capacity); });
 }

@@ -243,12 +243,16 @@ const (
 	PlaneNone   Plane = 0
 	PlaneInproc Plane = 1
 	PlaneInline Plane = 2 // data frames on the TCP or Unix stream
+	PlaneNCCL   Plane = 3 // GPU to GPU, control on the stream; libnccl.so.2 is loaded when asked for
+	PlaneUcx    Plane = 4 // UCX active messages, control on the stream; libucp.so.0 is loaded when asked for
 )
 
 var namesPlane = map[Plane]string{
 	PlaneNone:   "SKV_PLANE_NONE",
 	PlaneInproc: "SKV_PLANE_INPROC",
 	PlaneInline: "SKV_PLANE_INLINE",
+	PlaneNCCL:   "SKV_PLANE_NCCL",
+	PlaneUcx:    "SKV_PLANE_UCX",
 }
 
 // String is the C name, or the number of a value that this version does not know.
@@ -505,6 +509,7 @@ const (
 	EndpointMaxHandshakes  EndpointKey = 11 // peers that came and are not through their handshake yet, 1..65536; default 128
 	EndpointHandshakeRate  EndpointKey = 12 // peers a second that may begin a handshake, 1..1000000; default 1000
 	EndpointEvents         EndpointKey = 13 // records kept for skv_endpoint_events, 0..65536; default 1024
+	EndpointPlanes         EndpointKey = 14 // what conns may move payloads on: a set of 1 << SKV_PLANE_*. INLINE stands for the control stream's own (INPROC on inproc conns). Two ends take the first of NCCL, UCX, INLINE that both have (SKV_CONN_PLANE tells) and stay with it; with none in common they refuse each other with UNAVAILABLE. One plane alone forces it. Libraries are loaded by the first skv_listen or skv_connect, which fails with UNAVAILABLE if one cannot be. Default 1 << SKV_PLANE_INLINE
 )
 
 var namesEndpointKey = map[EndpointKey]string{
@@ -521,6 +526,7 @@ var namesEndpointKey = map[EndpointKey]string{
 	EndpointMaxHandshakes:  "SKV_ENDPOINT_MAX_HANDSHAKES",
 	EndpointHandshakeRate:  "SKV_ENDPOINT_HANDSHAKE_RATE",
 	EndpointEvents:         "SKV_ENDPOINT_EVENTS",
+	EndpointPlanes:         "SKV_ENDPOINT_PLANES",
 }
 
 // String is the C name, or the number of a value that this version does not know.

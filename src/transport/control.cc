@@ -111,6 +111,7 @@ std::vector<std::byte> encode(const Hello& hello) {
   w.put(hello.epoch);
   w.put(hello.auth);
   w.put(hello.heartbeat_ms);
+  w.put(hello.planes);
   w.pad_to(kHelloBytes);
   return w.take();
 }
@@ -132,6 +133,7 @@ Hello decode_hello(std::span<const std::byte> body) {
   hello.epoch = r.get<std::uint64_t>();
   hello.auth = r.get<std::uint32_t>();
   hello.heartbeat_ms = r.get<std::uint32_t>();
+  hello.planes = r.get<std::uint32_t>();
   want_zero("HELLO", r.rest());
   if (hello.protocol_min > hello.protocol_max) {
     fail(SKV_E_PROTOCOL, "HELLO protocol range %u..%u is empty", hello.protocol_min, hello.protocol_max);

@@ -30,7 +30,7 @@ struct Hello {
   std::uint16_t protocol_max = kProtocolMax;
   std::uint32_t library_version = 0;
   std::uint32_t wire_version = 0;  // of payloads, major * 256 + minor
-  std::uint32_t plane = 0;         // SKV_PLANE_*
+  std::uint32_t plane = 0;         // SKV_PLANE_* of the control stream
   std::array<std::uint8_t, 32> fingerprint{};
   std::uint64_t max_payload = 0;
   std::uint32_t max_data = 0;       // largest DATA body the sender of this HELLO takes
@@ -39,6 +39,7 @@ struct Hello {
   std::uint64_t epoch = 0;         // accepting side: names the connection, never 0; connecting side: 0
   std::uint32_t auth = 0;          // kAuthNone, or kAuthPsk: AUTH frames follow
   std::uint32_t heartbeat_ms = 0;  // the sender of this HELLO wants to hear something that often; 0: it does not say
+  std::uint32_t planes = 0;        // offered for payloads (plane.h); 0: `plane` alone
 };
 std::vector<std::byte> encode(const Hello& hello);
 Hello decode_hello(std::span<const std::byte> body);

@@ -283,6 +283,7 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, Carrier carrier, std::uin
   SessionConfig config;
   config.connecting = connecting;
   config.plane = carrier == Carrier::kInproc ? SKV_PLANE_INPROC : SKV_PLANE_INLINE;
+  config.planes = on_carrier(options.planes, config.plane);
   // Within one process there is nobody to keep out. TLS proves the key by itself.
   std::int32_t security = carrier == Carrier::kInproc ? SKV_SECURITY_NONE : options.security;
   if (carrier == Carrier::kUnix && security == SKV_SECURITY_TLS) security = SKV_SECURITY_NONE;
@@ -365,6 +366,7 @@ void Core::process(Peer& peer) {
 void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   if (event.kind == Event::Kind::kOpen) {
     peer.opened = true;
+    peer.plane = peer.session.plane();
     stats.handshakes_ok++;
     note(peer, SKV_EVENT_CONN_OPEN, SKV_OK, now - peer.made_at, now);
     if (!peer.connecting) accepted.push_back(peer.shared_from_this());

@@ -6,8 +6,9 @@
 // that its memory is not touched any more.
 #pragma once
 
-#include "transport/asio_setup.h"
-
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -19,10 +20,7 @@
 #include <thread>
 #include <vector>
 
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/steady_timer.hpp>
-
+#include "transport/asio_setup.h"
 #include "transport/endpoint.h"
 #include "transport/link.h"
 #include "transport/observe.h"
@@ -83,7 +81,7 @@ struct Peer : std::enable_shared_from_this<Peer> {
   Peer(Core& owner, const SessionConfig& config, std::uint64_t now);
   Core& core;
   Session session;
-  std::int32_t plane;
+  std::int32_t plane;                     // the control stream's own until open, then the negotiated one
   std::uint64_t number = 0, made_at = 0;  // for events
   bool connecting;
   std::int32_t security = SKV_SECURITY_NONE;
@@ -119,6 +117,8 @@ struct Options {
   std::size_t max_handshakes = 128;
   std::uint64_t handshake_rate = 1000;  // a second
   std::size_t events = 1024;
+  PlaneSet planes = 0;                            // 0: the control stream's own
+  std::map<std::int32_t, std::string> libraries;  // that planes load, where not the usual ones
   std::int32_t security = SKV_SECURITY_NONE;
   std::shared_ptr<const SecretKey> psk;
   std::shared_ptr<const TlsIdentity> tls;

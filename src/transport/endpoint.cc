@@ -22,6 +22,21 @@ std::uint64_t ranged(const char* name, std::int64_t value, std::int64_t least, s
 
 constexpr std::int64_t kMaxMs = 24LL * 3600 * 1000;
 
+// Planes that this build can offer.
+constexpr PlaneSet kPlanes = plane_bit(SKV_PLANE_INPROC) | plane_bit(SKV_PLANE_INLINE);
+
+PlaneSet want_planes(std::int64_t value) {
+  if (value <= 0 || value > UINT32_MAX || (static_cast<PlaneSet>(value) & ~kKnownPlanes) != 0) {
+    fail(SKV_E_RANGE, "PLANES 0x%llx, want a set of %s", static_cast<unsigned long long>(value),
+         plane_names(kKnownPlanes).c_str());
+  }
+  const auto planes = static_cast<PlaneSet>(value);
+  if ((planes & ~kPlanes) != 0) {
+    fail(SKV_E_UNAVAILABLE, "this build has no plane %s", plane_names(planes & ~kPlanes).c_str());
+  }
+  return planes;
+}
+
 }  // namespace
 
 Endpoint::Endpoint() : core_(std::make_shared<Core>()) {}
@@ -72,8 +87,11 @@ void Endpoint::set(std::int32_t key, std::int64_t value) {
     case SKV_ENDPOINT_EVENTS:
       options.events = ranged("EVENTS", value, 0, 65536);
       return;
+    case SKV_ENDPOINT_PLANES:
+      options.planes = want_planes(value);
+      return;
     default:
-      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_EVENTS);
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_PLANES);
   }
 }
 
@@ -112,6 +130,16 @@ void Endpoint::set_security(std::int32_t security, std::shared_ptr<const SecretK
   core_->options.security = security;
   core_->options.psk = std::move(psk);
   core_->options.tls = std::move(tls);
+}
+
+void Endpoint::set_library(std::int32_t plane, const char* path) {
+  if (path == nullptr) fail(SKV_E_NULL, "path is NULL");
+  if (plane != SKV_PLANE_NCCL && plane != SKV_PLANE_UCX) {
+    fail(SKV_E_RANGE, "plane %d loads no library, want NCCL (3) or UCX (4)", plane);
+  }
+  ApiLock lock(*core_);
+  if (core_->started || core_->closing) fail(SKV_E_STATE, "libraries are named before the first listen or connect");
+  core_->options.libraries[plane] = path;
 }
 
 void Endpoint::listen(const char* text, char* bound, std::size_t capacity) {

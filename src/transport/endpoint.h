@@ -136,6 +136,7 @@ class Endpoint {
   void set_psk(std::int32_t security, const std::uint8_t* key, std::size_t bytes);  // skv_endpoint_set_psk
   void set_tls(const char* certificate, const char* key, const char* authority,
                const char* peer_name);                                     // skv_endpoint_set_tls
+  void set_library(std::int32_t plane, const char* path);                  // skv_endpoint_set_library
   void listen(const char* uri, char* bound, std::size_t capacity);         // skv_listen; bound may be null
   std::shared_ptr<Conn> accept(std::uint64_t deadline);                    // skv_accept
   std::shared_ptr<Conn> connect(const char* uri, std::uint64_t deadline);  // skv_connect

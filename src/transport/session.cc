@@ -41,6 +41,7 @@ void Session::stage_hello() {
   hello.heartbeat_ms = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(config_.heartbeat_ns / 1'000'000, 1, std::numeric_limits<std::uint32_t>::max()));
   hello.auth = config_.psk ? kAuthPsk : kAuthNone;
+  hello.planes = config_.planes;
   hellos_[0] = encode(hello);
   stage(FrameType::kHello, 0, hellos_[0]);
 }

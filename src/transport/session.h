@@ -26,6 +26,7 @@
 #include "transport/control.h"
 #include "transport/credit.h"
 #include "transport/frame.h"
+#include "transport/plane.h"
 #include "transport/rate.h"
 #include "transport/transfer.h"
 
@@ -36,8 +37,9 @@ class Error;
 namespace skv::transport {
 
 struct SessionConfig {
-  bool connecting = false;  // this end made the connection: its transfer ids are odd
-  std::int32_t plane = SKV_PLANE_INLINE;
+  bool connecting = false;                // this end made the connection: its transfer ids are odd
+  std::int32_t plane = SKV_PLANE_INLINE;  // the control stream's own
+  PlaneSet planes = 0;                    // what payloads may move on; 0: `plane` alone
   std::array<std::uint8_t, 32> fingerprint{};
   std::array<std::uint8_t, 16> nonce{};
   std::uint64_t epoch = 1;  // accepting end: what to call the connection, not 0
@@ -138,6 +140,7 @@ class Session {
   bool starved() const noexcept { return !starved_.empty(); }
   std::uint64_t credit_stalls() const noexcept { return credit_stalls_; }  // times a sender here ran out of credit
   const Hello& peer() const noexcept { return peer_; }                     // all zero before kOpen
+  std::int32_t plane() const noexcept { return plane_; }                   // negotiated; NONE before kOpen
   std::uint64_t moved(std::uint64_t id) const noexcept;
   std::size_t live_transfers() const noexcept { return sending_.size() + receiving_.size(); }
 
@@ -203,6 +206,7 @@ class Session {
   SessionConfig config_;
   State state_ = State::kHello;
   Hello peer_;
+  std::int32_t plane_ = SKV_PLANE_NONE;
   std::array<std::vector<std::byte>, 2> hellos_;  // ours, the peer's: what AUTH is about
   std::uint64_t epoch_ = 0;
   bool peer_spoke_ = false;  // an intact frame came: worth an ERROR frame

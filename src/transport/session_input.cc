@@ -164,7 +164,7 @@ void Session::on_hello(std::span<const std::byte> body) {
     fail(SKV_E_VERSION, "peer writes payload format %u, want %u", hello.wire_version / 256, SKV_WIRE_MAJOR);
   }
   if (hello.plane != static_cast<std::uint32_t>(config_.plane)) {
-    fail(SKV_E_UNAVAILABLE, "peer moves bytes on plane %u, want %d", hello.plane, config_.plane);
+    fail(SKV_E_UNAVAILABLE, "peer speaks over plane %u, want %d", hello.plane, config_.plane);
   }
   // Before anything that says more about this end. Neither end ever does with less than it was set up for.
   const std::uint32_t auth = config_.psk ? kAuthPsk : kAuthNone;
@@ -179,7 +179,14 @@ void Session::on_hello(std::span<const std::byte> body) {
     };
     fail(SKV_E_MODEL, "peer serves model %08x..., want %08x...", id(hello.fingerprint), id(config_.fingerprint));
   }
+  const PlaneSet here = planes_or(config_.planes, config_.plane), there = planes_or(hello.planes, config_.plane);
+  const std::int32_t chosen = choose_plane(here, there);
+  if (chosen == SKV_PLANE_NONE) {
+    fail(SKV_E_UNAVAILABLE, "peer moves payloads on %s, want %s", plane_names(there).c_str(),
+         plane_names(here).c_str());
+  }
   peer_ = hello;
+  plane_ = chosen;
   hellos_[1].assign(body.begin(), body.end());
   if (!config_.connecting) stage_hello();
   epoch_ = config_.connecting ? hello.epoch : config_.epoch;

@@ -226,6 +226,11 @@ int main(void) {
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_CREDIT, 1, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_EVENTS, -1, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PEER_UID, -2, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PLANES, 0, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PLANES, 1 << 30, err));
+    EXPECT(SKV_E_NULL, skv_endpoint_set_library(NULL, SKV_PLANE_NCCL, "x", err));
+    EXPECT(SKV_E_NULL, skv_endpoint_set_library(a, SKV_PLANE_NCCL, NULL, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set_library(a, SKV_PLANE_INLINE, "x", err));
     EXPECT(SKV_E_NULL, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, NULL, 32, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set_psk(a, SKV_SECURITY_PSK, key, 15, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set_psk(a, SKV_SECURITY_TLS, key, 32, err));

@@ -92,6 +92,7 @@ func functions(t *abi.Table) map[string]any {
 		"skv_endpoint_set_model":    &t.EndpointSetModel,
 		"skv_endpoint_set_psk":      &t.EndpointSetPsk,
 		"skv_endpoint_set_tls":      &t.EndpointSetTls,
+		"skv_endpoint_set_library":  &t.EndpointSetLibrary,
 		"skv_listen":                &t.Listen,
 		"skv_accept":                &t.Accept,
 		"skv_connect":               &t.Connect,

@@ -92,6 +92,7 @@ package abi
 #cgo nocallback skv_endpoint_set_model
 #cgo nocallback skv_endpoint_set_psk
 #cgo nocallback skv_endpoint_set_tls
+#cgo nocallback skv_endpoint_set_library
 #cgo nocallback skv_listen
 #cgo nocallback skv_accept
 #cgo nocallback skv_connect
@@ -350,6 +351,9 @@ func init() {
 		},
 		EndpointSetTls: func(endpoint unsafe.Pointer, certificate *byte, key *byte, authority *byte, peer_name *byte, err *Error) int32 {
 			return int32(C.skv_endpoint_set_tls((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.char)(unsafe.Pointer(certificate)), (*C.char)(unsafe.Pointer(key)), (*C.char)(unsafe.Pointer(authority)), (*C.char)(unsafe.Pointer(peer_name)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		EndpointSetLibrary: func(endpoint unsafe.Pointer, plane int32, path *byte, err *Error) int32 {
+			return int32(C.skv_endpoint_set_library((*C.skv_endpoint)(unsafe.Pointer(endpoint)), C.int32_t(plane), (*C.char)(unsafe.Pointer(path)), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		Listen: func(endpoint unsafe.Pointer, uri *byte, bound *byte, capacity uintptr, err *Error) int32 {
 			return int32(C.skv_listen((*C.skv_endpoint)(unsafe.Pointer(endpoint)), (*C.char)(unsafe.Pointer(uri)), (*C.char)(unsafe.Pointer(bound)), C.size_t(capacity), (*C.skv_error)(unsafe.Pointer(err))))

@@ -284,6 +284,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_endpoint_set_model": (STATUS, (ENDPOINT, BYTES, ERR)),
     "skv_endpoint_set_psk": (STATUS, (ENDPOINT, _I32, BYTES, c_size_t, ERR)),
     "skv_endpoint_set_tls": (STATUS, (ENDPOINT, c_char_p, c_char_p, c_char_p, c_char_p, ERR)),
+    "skv_endpoint_set_library": (STATUS, (ENDPOINT, _I32, c_char_p, ERR)),
     "skv_listen": (STATUS, (ENDPOINT, c_char_p, c_char_p, c_size_t, ERR)),
     "skv_accept": (STATUS, (ENDPOINT, _U64, POINTER(CONN), ERR)),
     "skv_connect": (STATUS, (ENDPOINT, c_char_p, _U64, POINTER(CONN), ERR)),

@@ -143,6 +143,8 @@ class Plane(IntEnum):
     NONE = 0
     INPROC = 1
     INLINE = 2
+    NCCL = 3
+    UCX = 4
 
 
 class Security(IntEnum):
@@ -268,6 +270,7 @@ class EndpointKey(IntEnum):
     MAX_HANDSHAKES = 11
     HANDSHAKE_RATE = 12
     EVENTS = 13
+    PLANES = 14
 
 
 class EventKind(IntEnum):

@@ -13,6 +13,7 @@ import os
 import time
 import warnings
 import weakref
+from collections.abc import Iterable, Mapping
 from ctypes import addressof, byref, c_int32, c_int64, c_size_t, c_uint8, c_void_p, create_string_buffer, sizeof
 from dataclasses import dataclass
 from typing import Any, Final
@@ -132,6 +133,9 @@ class Endpoint(Handle):
         max_handshakes, handshake_rate: peers in their handshake at once (default 128), and a second (default 1000).
         transfer_credit: bytes a sender may have under way in one transfer (default 32 MiB).
         credit: the same for all transfers to this endpoint together (default 256 MiB).
+        planes: what conns may move payloads on; two ends take the first of NCCL, UCX, INLINE that both have. One alone forces
+            it (default: INLINE, the control stream's own).
+        libraries: paths that planes load in the place of the libraries they would look for.
 
     Closing it closes every conn; live requests end as cancelled.
     """
@@ -156,6 +160,8 @@ class Endpoint(Handle):
         events: int | None = None,
         transfer_credit: int | None = None,
         credit: int | None = None,
+        planes: Iterable[Plane] | None = None,
+        libraries: Mapping[Plane, str | os.PathLike[str]] | None = None,
     ) -> None:
         lib = library()
         handle = ENDPOINT()
@@ -176,6 +182,7 @@ class Endpoint(Handle):
             EndpointKey.EVENTS: events,
             EndpointKey.TRANSFER_CREDIT: transfer_credit,
             EndpointKey.CREDIT: credit,
+            EndpointKey.PLANES: None if planes is None else sum({1 << plane for plane in planes}),
         }
         for key, value in options.items():
             if value is not None:
@@ -188,6 +195,9 @@ class Endpoint(Handle):
             self.set_psk(Security.TLS_PSK, tls_psk)
         if tls is not None:
             self.set_tls(tls)
+        for plane, path in (libraries or {}).items():
+            with self._use() as endpoint:
+                lib.call("skv_endpoint_set_library", endpoint, plane, os.fsencode(path))
 
     def set_psk(self, security: Security, key: bytes) -> None:
         """A shared key, with `Security.PSK` or `Security.TLS_PSK`; before the first `listen` or `connect`."""

@@ -40,6 +40,7 @@ pub(crate) struct Table {
     skv_endpoint_poll: unsafe extern "C" fn(*mut skv_endpoint, *mut *mut skv_request, usize, *mut usize, *mut skv_error) -> skv_status,
     skv_endpoint_progress: unsafe extern "C" fn(*mut skv_endpoint, u64, *mut skv_error) -> skv_status,
     skv_endpoint_set: unsafe extern "C" fn(*mut skv_endpoint, i32, i64, *mut skv_error) -> skv_status,
+    skv_endpoint_set_library: unsafe extern "C" fn(*mut skv_endpoint, i32, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
     skv_endpoint_set_model: unsafe extern "C" fn(*mut skv_endpoint, *const u8, *mut skv_error) -> skv_status,
     skv_endpoint_set_psk: unsafe extern "C" fn(*mut skv_endpoint, i32, *const u8, usize, *mut skv_error) -> skv_status,
     skv_endpoint_set_tls: unsafe extern "C" fn(*mut skv_endpoint, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *const ::core::ffi::c_char, *mut skv_error) -> skv_status,
@@ -160,6 +161,7 @@ impl Table {
                 skv_endpoint_poll: *library.get(c"skv_endpoint_poll")?,
                 skv_endpoint_progress: *library.get(c"skv_endpoint_progress")?,
                 skv_endpoint_set: *library.get(c"skv_endpoint_set")?,
+                skv_endpoint_set_library: *library.get(c"skv_endpoint_set_library")?,
                 skv_endpoint_set_model: *library.get(c"skv_endpoint_set_model")?,
                 skv_endpoint_set_psk: *library.get(c"skv_endpoint_set_psk")?,
                 skv_endpoint_set_tls: *library.get(c"skv_endpoint_set_tls")?,
@@ -414,6 +416,11 @@ pub unsafe fn skv_endpoint_progress(endpoint: *mut skv_endpoint, deadline: u64, 
 pub unsafe fn skv_endpoint_set(endpoint: *mut skv_endpoint, key: i32, value: i64, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_endpoint_set)(endpoint, key, value, err) }
+}
+
+pub unsafe fn skv_endpoint_set_library(endpoint: *mut skv_endpoint, plane: i32, path: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_endpoint_set_library)(endpoint, plane, path, err) }
 }
 
 pub unsafe fn skv_endpoint_set_model(endpoint: *mut skv_endpoint, fingerprint: *const u8, err: *mut skv_error) -> skv_status {

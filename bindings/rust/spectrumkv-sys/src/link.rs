@@ -39,6 +39,7 @@ unsafe extern "C" {
     pub fn skv_endpoint_poll(endpoint: *mut skv_endpoint, out: *mut *mut skv_request, capacity: usize, count: *mut usize, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_progress(endpoint: *mut skv_endpoint, deadline: u64, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_set(endpoint: *mut skv_endpoint, key: i32, value: i64, err: *mut skv_error) -> skv_status;
+    pub fn skv_endpoint_set_library(endpoint: *mut skv_endpoint, plane: i32, path: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_set_model(endpoint: *mut skv_endpoint, fingerprint: *const u8, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_set_psk(endpoint: *mut skv_endpoint, security: i32, key: *const u8, bytes: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_endpoint_set_tls(endpoint: *mut skv_endpoint, certificate: *const ::core::ffi::c_char, key: *const ::core::ffi::c_char, authority: *const ::core::ffi::c_char, peer_name: *const ::core::ffi::c_char, err: *mut skv_error) -> skv_status;

@@ -212,6 +212,10 @@ constants! {
         INPROC = SKV_PLANE_INPROC,
         /// Data frames on the TCP or Unix stream.
         INLINE = SKV_PLANE_INLINE,
+        /// GPU to GPU, control on the stream; libnccl.so.2 is loaded when asked for.
+        NCCL = SKV_PLANE_NCCL,
+        /// UCX active messages, control on the stream; libucp.so.0 is loaded when asked for.
+        UCX = SKV_PLANE_UCX,
     }
 }
 
@@ -418,6 +422,8 @@ constants! {
         HANDSHAKE_RATE = SKV_ENDPOINT_HANDSHAKE_RATE,
         /// Records kept for skv_endpoint_events, 0..65536; default 1024.
         EVENTS = SKV_ENDPOINT_EVENTS,
+        /// What conns may move payloads on: a set of 1 \<\< SKV_PLANE_*. INLINE stands for the control stream's own (INPROC on inproc conns). Two ends take the first of NCCL, UCX, INLINE that both have (SKV_CONN_PLANE tells) and stay with it; with none in common they refuse each other with UNAVAILABLE. One plane alone forces it. Libraries are loaded by the first skv_listen or skv_connect, which fails with UNAVAILABLE if one cannot be. Default 1 \<\< SKV_PLANE_INLINE.
+        PLANES = SKV_ENDPOINT_PLANES,
     }
 }
 
