@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -94,10 +95,11 @@ class BareSockets {
 // Two endpoints and a conn between them.
 class Pair {
  public:
-  Pair(const std::string& uri, std::int32_t security) {
+  Pair(const std::string& uri, std::int32_t security, std::int64_t planes = 1 << SKV_PLANE_INLINE) {
     const std::vector<std::uint8_t> key(32, 7);
     for (Endpoint* end : {&a_, &b_}) {
       end->set(SKV_ENDPOINT_CHUNK, static_cast<std::int64_t>(chunk));
+      end->set(SKV_ENDPOINT_PLANES, planes);
       if (security != SKV_SECURITY_NONE) end->set_psk(security, key.data(), key.size());
     }
     char bound[128];
@@ -126,6 +128,27 @@ class Pair {
   std::shared_ptr<Conn> at_a_, at_b_;
 };
 
+// ucx_perftest's active messages of a chunk's size over the same device, both ends here: bytes a second, 0 without it. Over
+// TCP, which is what UCX takes for endpoints that must notice failures, as the plane's are.
+double perftest(std::size_t size) {
+  const std::string run = "UCX_TLS=tcp UCX_NET_DEVICES=lo UCX_WARN_UNUSED_ENV_VARS=n timeout 60 ucx_perftest -p 13477 ";
+  const std::string client = "127.0.0.1 -t ucp_am_bw -w 1 -n " + std::to_string(std::max<std::size_t>(size / chunk, 2)) +
+                             " -s " + std::to_string(chunk);
+  const std::string command = "(" + run + ">/dev/null 2>&1 & sleep 0.3; " + run + client + ") 2>/dev/null";
+  FILE* pipe = ::popen(command.c_str(), "r");
+  if (pipe == nullptr) return 0;
+  char line[512];
+  double rate = 0;
+  while (std::fgets(line, sizeof line, pipe) != nullptr) {
+    double skip = 0, overall = 0;
+    if (std::sscanf(line, "Final: %lf %lf %lf %lf %lf %lf", &skip, &skip, &skip, &skip, &skip, &overall) == 6) {
+      rate = overall * (1 << 20);
+    }
+  }
+  ::pclose(pipe);
+  return rate;
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -151,6 +174,13 @@ int main(int argc, char** argv) try {
   Pair plain("tcp://127.0.0.1:0", SKV_SECURITY_NONE), tls("tcp://127.0.0.1:0", SKV_SECURITY_TLS_PSK);
   Pair local("unix://@skv-bench-" + std::to_string(::getpid()), SKV_SECURITY_NONE);
   Pair inproc("inproc://skv-bench", SKV_SECURITY_NONE);
+  std::unique_ptr<Pair> ucx;
+  try {
+    ucx = std::make_unique<Pair>("tcp://127.0.0.1:0", SKV_SECURITY_NONE, 1 << SKV_PLANE_UCX);
+  } catch (const skv::Error& error) {
+    std::printf("SKIPPED plane ucx: %s\n", error.message().c_str());
+  }
+  std::vector<double> by_perftest;
   std::uint64_t sum = 0;
   const auto check = [&] {
     if (std::memcmp(bytes.data(), target.data(), size) != 0) {
@@ -171,6 +201,7 @@ int main(int argc, char** argv) try {
   ways.push_back({"inline unix, 32 layers", [&] { local.move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"inproc, 32 layers", [&] { inproc.move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"inline tcp with tls_psk", [&] { tls.move(bytes, target, 32); }, true, {}, {}});
+  if (ucx) ways.push_back({"ucx, 32 layers", [&] { ucx->move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"digests of one end alone",
                   [&] {
                     for (std::size_t at = 0; at < size; at += kLeafBytes) {
@@ -192,6 +223,9 @@ int main(int argc, char** argv) try {
       ways[w].times.push_back(times[w]);
       ways[w].ratios.push_back(times[0] / times[w]);
     }
+    if (!ucx) continue;
+    const double rate = perftest(size), own = times[ways.size() - 2];
+    if (rate > 0) by_perftest.push_back(static_cast<double>(size) / own / rate);
   }
   std::printf("%zu MiB, %d rounds, medians (check %016llx)\n", size >> 20, rounds,
               static_cast<unsigned long long>(sum));
@@ -202,6 +236,12 @@ int main(int argc, char** argv) try {
   }
   std::vector<double> cost;
   for (std::size_t i = 0; i < ways[1].times.size(); i++) cost.push_back(ways.back().times[i] / ways[1].times[i]);
+  if (!by_perftest.empty()) {
+    std::printf("ucx is %.2f x ucx_perftest's active messages of %zu KiB (median of %zu rounds)\n", median(by_perftest),
+                chunk >> 10, by_perftest.size());
+  } else if (ucx) {
+    std::printf("SKIPPED the comparison with ucx_perftest: it is not installed (Debian: ucx-utils)\n");
+  }
   std::printf("digests are %.1f %% of an inline tcp transfer's time (both ends digest, side by side)\n",
               100 * median(cost));
   return 0;

@@ -752,14 +752,14 @@ SKV_API skv_status skv_endpoint_set_tls(skv_endpoint* endpoint, const char* cert
  * libnccl.so.2, of UCX libucp.so.0. Errors: NULL, RANGE (a plane without a library), STATE. Since 0.1. */
 SKV_API skv_status skv_endpoint_set_library(skv_endpoint* endpoint, int32_t plane, const char* path, skv_error* err);
 /* Starts listening. The URI with the real port is written to bound[capacity] when bound is not NULL.
- * Errors: ADDRESS, PERMITTED (non-loopback TCP without security, see ALLOW_OPEN_TCP), TOO_SMALL, IO, UNAVAILABLE (a plane
+ * Errors: ADDRESS, PERMITTED (non-loopback TCP without security, see ALLOW_OPEN_TCP; plane UCX with TLS), TOO_SMALL, IO, UNAVAILABLE (a plane
  * of PLANES). Since 0.1. */
 SKV_API skv_status skv_listen(skv_endpoint* endpoint, const char* uri, char* bound, size_t capacity, skv_error* err);
 /* Waits for the next peer that finished its handshake. Errors: TIMED_OUT, CLOSED, STATE (not listening). Since 0.1. */
 SKV_API skv_status skv_accept(skv_endpoint* endpoint, uint64_t deadline, skv_conn** out, skv_error* err);
 /* Connects and shakes hands.
  * Errors: ADDRESS, TIMED_OUT, PEER_LOST, PROTOCOL, VERSION, MODEL, AUTH, NO_RESOURCE, UNAVAILABLE (a plane of PLANES, or
- * none in common). Since 0.1. */
+ * none in common), PERMITTED (plane UCX with TLS: its bytes would travel in the clear). Since 0.1. */
 SKV_API skv_status skv_connect(skv_endpoint* endpoint, const char* uri, uint64_t deadline, skv_conn** out,
                                skv_error* err);
 /* A file descriptor that becomes readable when skv_endpoint_progress has work (PROGRESS_THREAD 0 only), or when

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/core.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/random.h>
 
@@ -61,6 +62,53 @@ void Core::start(Lock&) {
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   started = true;
+}
+
+void Core::open_ucx(const std::string& device) {
+  if ((options.planes & plane_bit(SKV_PLANE_UCX)) == 0 || ucx_) return;
+  const auto path = options.libraries.find(SKV_PLANE_UCX);
+  auto node = UcxNode::open(path == options.libraries.end() ? "" : path->second, device);
+  const int fd = ::fcntl(node->fd(), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) fail_errno(SKV_E_NO_RESOURCE, errno, "UCX's descriptor");
+  ucx_ = std::move(node);
+  ucx_fd_ = std::make_unique<asio::posix::stream_descriptor>(io_, fd);
+  ready_.watch(fd);
+  pump_ucx();
+}
+
+void Core::kick_ucx() {
+  if (ucx_kicked_ || !ucx_) return;
+  ucx_kicked_ = true;
+  post([this] {
+    ucx_kicked_ = false;
+    pump_ucx();
+  });
+}
+
+void Core::pump_ucx() {
+  if (!ucx_ || closed_) return;
+  ucx_->progress();
+  for (const auto& peer : std::vector(peers_.begin(), peers_.end())) {
+    if (peer->plane != SKV_PLANE_UCX || !peer->link || peer->link_gone) continue;
+    peer->link->channel_ready();
+  }
+  if (ucx_->arm()) {
+    await_ucx();
+  } else {
+    kick_ucx();
+  }
+}
+
+void Core::await_ucx() {
+  if (ucx_awaited_) return;
+  ucx_awaited_ = true;
+  ucx_fd_->async_wait(asio::posix::stream_descriptor::wait_read, [this](const std::error_code& error) {
+    if (error) return;
+    locked([&] {
+      ucx_awaited_ = false;
+      pump_ucx();
+    });
+  });
 }
 
 void Core::run_once(std::uint64_t deadline) {
@@ -172,6 +220,12 @@ void Core::close() noexcept {
     if (started) wait(lock.get(), deadline, [&] { return peers_.empty(); });
     for (const auto& peer : std::vector(peers_.begin(), peers_.end())) link_gone(*peer);
     listeners.clear();
+    closed_ = true;
+    if (ucx_fd_) {
+      std::error_code ignored;
+      ready_.unwatch(ucx_fd_->native_handle());
+      ucx_fd_->close(ignored);
+    }
   }
   work_.reset();
   asio::post(io_, [this] { io_.stop(); });
@@ -180,6 +234,7 @@ void Core::close() noexcept {
   } else {
     io_.poll();
   }
+  ucx_.reset();  // its channels went with their links
 }
 
 // ----------------------------------------------------------------------------------------------------- completions
@@ -284,6 +339,11 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, Carrier carrier, std::uin
   config.connecting = connecting;
   config.plane = carrier == Carrier::kInproc ? SKV_PLANE_INPROC : SKV_PLANE_INLINE;
   config.planes = on_carrier(options.planes, config.plane);
+  if (!ucx_ || carrier == Carrier::kInproc) config.planes &= ~plane_bit(SKV_PLANE_UCX);
+  if ((config.planes & plane_bit(SKV_PLANE_UCX)) != 0) {
+    config.card.assign(ucx_->address().begin(), ucx_->address().end());
+    fill_random(config.token);
+  }
   // Within one process there is nobody to keep out. TLS proves the key by itself.
   std::int32_t security = carrier == Carrier::kInproc ? SKV_SECURITY_NONE : options.security;
   if (carrier == Carrier::kUnix && security == SKV_SECURITY_TLS) security = SKV_SECURITY_NONE;
@@ -367,6 +427,16 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   if (event.kind == Event::Kind::kOpen) {
     peer.opened = true;
     peer.plane = peer.session.plane();
+    if (peer.plane == SKV_PLANE_UCX) {
+      try {
+        peer.link->use(ucx_->connect(peer.session.peer_card(), peer.session.token(), peer.session.peer_token(),
+                                     options.endpoint_credit + kMaxDataBytes));
+      } catch (const Error& error) {
+        peer.opened = false;
+        return peer.session.refuse(error.status(), error.message());
+      }
+      kick_ucx();
+    }
     stats.handshakes_ok++;
     note(peer, SKV_EVENT_CONN_OPEN, SKV_OK, now - peer.made_at, now);
     if (!peer.connecting) accepted.push_back(peer.shared_from_this());

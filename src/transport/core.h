@@ -8,6 +8,7 @@
 
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
 #include <asio/steady_timer.hpp>
 #include <condition_variable>
 #include <deque>
@@ -27,6 +28,7 @@
 #include "transport/ready_set.h"
 #include "transport/session.h"
 #include "transport/tls.h"
+#include "transport/ucx.h"
 
 namespace skv::transport {
 
@@ -141,6 +143,8 @@ class Core : public std::enable_shared_from_this<Core> {
   std::vector<std::unique_ptr<Listener>> listeners;
 
   void start(Lock& lock);  // freezes the options, starts the progress thread
+  // What UCX needs, if PLANES has it: before the first conn of a URI that goes by this device ("": any). Throws UNAVAILABLE.
+  void open_ucx(const std::string& device);
   void close() noexcept;
   // Waits until done() or the deadline; drives progress itself if that is the caller's business. False: deadline.
   bool wait(Lock& lock, std::uint64_t deadline, const std::function<bool()>& done);
@@ -172,6 +176,8 @@ class Core : public std::enable_shared_from_this<Core> {
   void link_gone(Peer& peer);
   // Asks the link what it holds, so that the session knows how fast it is.
   void measure(Peer& peer, std::uint64_t now);
+  // Something was given to UCX, which has to be driven.
+  void kick_ucx();
   // Runs f under the lock on the progress loop. Thread-safe; the lock need not be held.
   void post(std::function<void()> f);
   // Wraps a completion handler's body: lock, run, release what must be destroyed outside the lock.
@@ -193,6 +199,8 @@ class Core : public std::enable_shared_from_this<Core> {
   void drain_peer(Peer& peer);
   void share_credit();
   void expire_waiting(Peer& peer, std::uint64_t now);
+  void pump_ucx();
+  void await_ucx();
   void run_once(std::uint64_t deadline);
   void notify();
 
@@ -200,6 +208,10 @@ class Core : public std::enable_shared_from_this<Core> {
   asio::io_context io_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
+  std::unique_ptr<UcxNode> ucx_;
+  std::unique_ptr<asio::posix::stream_descriptor> ucx_fd_;  // a copy of the node's
+  bool ucx_awaited_ = false, ucx_kicked_ = false;
+  bool closed_ = false;  // close() is done with every link
   std::condition_variable_any changed_;
   std::shared_ptr<CreditPool> credit_;
   bool sharing_credit_ = false;   // share_credit() is posted

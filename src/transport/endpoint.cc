@@ -23,7 +23,8 @@ std::uint64_t ranged(const char* name, std::int64_t value, std::int64_t least, s
 constexpr std::int64_t kMaxMs = 24LL * 3600 * 1000;
 
 // Planes that this build can offer.
-constexpr PlaneSet kPlanes = plane_bit(SKV_PLANE_INPROC) | plane_bit(SKV_PLANE_INLINE);
+constexpr PlaneSet kPlanes =
+    plane_bit(SKV_PLANE_INPROC) | plane_bit(SKV_PLANE_INLINE) | plane_bit(SKV_PLANE_UCX);
 
 PlaneSet want_planes(std::int64_t value) {
   if (value <= 0 || value > UINT32_MAX || (static_cast<PlaneSet>(value) & ~kKnownPlanes) != 0) {
@@ -35,6 +36,22 @@ PlaneSet want_planes(std::int64_t value) {
     fail(SKV_E_UNAVAILABLE, "this build has no plane %s", plane_names(planes & ~kPlanes).c_str());
   }
   return planes;
+}
+
+// Makes ready what the planes of a URI need, and refuses what cannot be.
+void open_planes(Core& core, const Uri& uri, const Addresses& addresses, bool connecting) {
+  const Options& options = core.options;
+  if ((options.planes & plane_bit(SKV_PLANE_UCX)) == 0) return;
+  const bool alone = options.planes == plane_bit(SKV_PLANE_UCX);
+  if (uri.scheme == Uri::Scheme::kInproc) {
+    if (alone) fail(SKV_E_UNAVAILABLE, "plane ucx needs a tcp or unix URI");
+    return;
+  }
+  if (uri.scheme == Uri::Scheme::kTcp && options.tls) {
+    fail(SKV_E_PERMITTED,
+         "plane ucx moves payloads outside the TLS stream, in the clear: use a key (PSK), or plane inline");
+  }
+  core.open_ucx(uri.scheme == Uri::Scheme::kTcp ? device_of(addresses, connecting) : "lo");
 }
 
 }  // namespace
@@ -148,6 +165,7 @@ void Endpoint::listen(const char* text, char* bound, std::size_t capacity) {
   ApiLock lock(*core_);
   if (uri.scheme == Uri::Scheme::kTcp) want_permission(core_->options, addresses);  // before the options are frozen
   core_->start(lock.get());
+  open_planes(*core_, uri, addresses, false);
   std::string name;
   std::unique_ptr<Listener> listener;
   switch (uri.scheme) {
@@ -192,6 +210,7 @@ std::shared_ptr<Conn> Endpoint::connect(const char* text, std::uint64_t deadline
   ApiLock lock(*core_);
   Core& core = *core_;
   core.start(lock.get());
+  open_planes(core, uri, addresses, true);
   const auto carrier = uri.scheme == Uri::Scheme::kInproc ? Carrier::kInproc
                        : uri.scheme == Uri::Scheme::kUnix ? Carrier::kUnix
                                                           : Carrier::kTcp;

@@ -84,6 +84,8 @@ Shape shape_of(FrameType type) {
       return {32, 32, false};
     case FrameType::kShrink:
       return {17, 16 + kMaxHeadBytes, true};
+    case FrameType::kAttach:
+      return {9, 8 + kMaxCardBytes, false};
     case FrameType::kReady:
       break;
   }
@@ -94,7 +96,7 @@ Shape shape_of(FrameType type) {
 
 const char* frame_name(FrameType type) noexcept {
   constexpr const char* kNames[] = {"?",    "HELLO",  "AUTH",   "OFFER", "ACCEPT", "REJECT", "READY", "DATA",  "COMMIT",
-                                    "DONE", "CANCEL", "CREDIT", "PING",  "PONG",   "GOAWAY", "ERROR", "SHRINK"};
+                                    "DONE", "CANCEL", "CREDIT", "PING",  "PONG",   "GOAWAY", "ERROR", "SHRINK", "ATTACH"};
   const auto index = static_cast<std::size_t>(type);
   return index < std::size(kNames) ? kNames[index] : "?";
 }

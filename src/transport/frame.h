@@ -15,6 +15,7 @@ inline constexpr std::uint8_t kFrameVersion = 1;
 inline constexpr std::uint32_t kMaxControlBytes = 64 * 1024;
 inline constexpr std::uint32_t kMaxDataBytes = 1024 * 1024;
 inline constexpr std::uint32_t kMaxHeadBytes = 4 * 1024;  // of a first entry that a SHRINK may replace
+inline constexpr std::uint32_t kMaxCardBytes = 8 * 1024;  // of an address that a plane goes by
 inline constexpr std::uint32_t kMinDataBytes = 4 * 1024;  // the smallest DATA limit an end may announce
 
 enum class FrameType : std::uint8_t {
@@ -34,6 +35,7 @@ enum class FrameType : std::uint8_t {
   kGoaway = 14,
   kError = 15,
   kShrink = 16,
+  kAttach = 17,
 };
 
 const char* frame_name(FrameType type) noexcept;

@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 
+#include "transport/ucx.h"
+
 namespace skv::transport {
 
 struct Peer;
@@ -21,6 +23,10 @@ class Link {
   // Bytes handed to it that have not left this machine, where it can tell.
   virtual std::optional<std::uint64_t> holds() { return std::nullopt; }
   virtual void flush() = 0;   // the session may have output: write what fits, arrange for the rest
+  // DATA bodies go and come by this channel from now on. Only a stream's link has to know.
+  virtual void use(std::unique_ptr<UcxChannel>) {}
+  // The channel may have bytes, or room.
+  virtual void channel_ready() {}
   virtual void finish() = 0;  // the session closed: let its last frames leave, then call Core::link_gone
   virtual void abort() = 0;   // stop at once; nothing is touched after it
 };

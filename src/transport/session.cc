@@ -52,6 +52,15 @@ void Session::stage_proof() {
   stage(FrameType::kAuth, 0, {proof.begin(), proof.end()});
 }
 
+void Session::proven() {
+  if (plane_ != SKV_PLANE_UCX) return opened();
+  state_ = State::kAttach;
+  std::vector<std::byte> body(8);
+  store_le(body.data(), config_.token);
+  body.insert(body.end(), config_.card.begin(), config_.card.end());
+  stage(FrameType::kAttach, 0, std::move(body));
+}
+
 void Session::opened() {
   state_ = State::kOpen;
   Event event;
@@ -221,9 +230,10 @@ void Session::stage_data() {
 
 bool Session::wants_output() const noexcept { return !staged_.empty() || (state_ == State::kOpen && !turns_.empty()); }
 
-std::size_t Session::output(std::span<std::span<const std::byte>> list) {
+std::size_t Session::output(std::span<std::span<const std::byte>> list, std::uint32_t* apart) {
   stage_data();
   std::size_t n = 0;
+  if (apart != nullptr) *apart = 0;
   for (const Staged& frame : staged_) {
     if (frame.sent < kHeaderBytes) {
       if (n == list.size()) break;
@@ -232,6 +242,7 @@ std::size_t Session::output(std::span<std::span<const std::byte>> list) {
     const std::size_t body_sent = frame.sent > kHeaderBytes ? frame.sent - kHeaderBytes : 0;
     if (body_sent < frame.body.size()) {
       if (n == list.size()) break;
+      if (apart != nullptr && frame.type == FrameType::kData) *apart |= 1U << n;
       list[n++] = frame.body.subspan(body_sent);
     }
   }
@@ -299,7 +310,7 @@ void Session::tick(std::uint64_t now) {
   // We were not run for a while (stopped, swapped out): the peer's bytes may be waiting, give it one more beat.
   if (now > clock_ && now - clock_ > add_ns(beat, beat)) heard_ = std::max(heard_, now - 2 * beat);
   clock_ = std::max(clock_, now);
-  if (state_ == State::kHello || state_ == State::kAuth) {
+  if (state_ == State::kHello || state_ == State::kAuth || state_ == State::kAttach) {
     if (now >= config_.handshake_deadline) close_with(SKV_E_TIMED_OUT, "the handshake was not done in time");
     return;
   }
@@ -336,7 +347,7 @@ std::uint64_t Session::ping_ns() const noexcept {
 }
 
 std::uint64_t Session::next_timeout() const {
-  if (state_ == State::kHello || state_ == State::kAuth) return config_.handshake_deadline;
+  if (state_ != State::kOpen && state_ != State::kClosed) return config_.handshake_deadline;
   if (state_ == State::kClosed) return kNever;
   const std::uint64_t beat = config_.heartbeat_ns;
   std::uint64_t next = add_ns(heard_, 3 * beat);

@@ -48,6 +48,9 @@ struct SessionConfig {
   std::uint32_t max_transfers = 256;
   std::uint64_t handshake_deadline = kNever;  // absolute
   std::uint64_t heartbeat_ns = 1'000'000'000;
+  // With a plane that has connections of its own (UCX): how to reach this end there, and what to call the conn there.
+  std::vector<std::byte> card;
+  std::uint64_t token = 0;
   std::uint64_t transfer_credit = 32 << 20;  // bytes a sender may have on their way, by transfer
   std::shared_ptr<const SecretKey> psk;      // null: no AUTH frames
   std::shared_ptr<CreditPool> credit;        // shared by the sessions of an endpoint; null: no bound but the above
@@ -83,13 +86,16 @@ class Session {
 
   // Bytes in. Both targets are empty once closed.
   ReadTargets read_targets();
+  // The first target is for a DATA body.
+  bool wants_data() const noexcept { return input_ == Input::kData || input_ == Input::kDiscard; }
   void received(std::size_t n, std::uint64_t now);
   void receive(std::span<const std::byte> bytes, std::uint64_t now);  // copies into the targets: tests, fuzzers
   void end_of_stream(std::uint64_t now);
   void broken(skv_status status, std::string message);  // the link failed
 
   // Bytes out.
-  std::size_t output(std::span<std::span<const std::byte>> list);  // how many spans were filled
+  // How many spans were filled. apart: bit i is set when span i is of a DATA body, which another plane may carry.
+  std::size_t output(std::span<std::span<const std::byte>> list, std::uint32_t* apart = nullptr);
   bool wants_output() const noexcept;
   void sent(std::size_t n, std::uint64_t now);
   // The link would have blocked. A later sent() then proves that the peer reads: a slow one is held, not lost.
@@ -141,11 +147,14 @@ class Session {
   std::uint64_t credit_stalls() const noexcept { return credit_stalls_; }  // times a sender here ran out of credit
   const Hello& peer() const noexcept { return peer_; }                     // all zero before kOpen
   std::int32_t plane() const noexcept { return plane_; }                   // negotiated; NONE before kOpen
+  std::span<const std::byte> peer_card() const noexcept { return peer_card_; }
+  std::uint64_t peer_token() const noexcept { return peer_token_; }
+  std::uint64_t token() const noexcept { return config_.token; }
   std::uint64_t moved(std::uint64_t id) const noexcept;
   std::size_t live_transfers() const noexcept { return sending_.size() + receiving_.size(); }
 
  private:
-  enum class State { kHello, kAuth, kOpen, kClosed };
+  enum class State { kHello, kAuth, kAttach, kOpen, kClosed };
   enum class Input { kHeader, kControl, kData, kDiscard };
 
   // A frame on its way out: owned control bytes, or a borrowed piece of a payload.
@@ -165,6 +174,7 @@ class Session {
   void dispatch(std::span<const std::byte> body);
   void on_hello(std::span<const std::byte> body);
   void on_auth(std::span<const std::byte> body);
+  void on_attach(std::span<const std::byte> body);
   void on_offer(std::span<const std::byte> body);
   void on_accept(std::span<const std::byte> body);
   void on_credit(std::span<const std::byte> body);
@@ -196,6 +206,7 @@ class Session {
   void stage_hello();
   void stage_proof();
   void opened();
+  void proven();  // the peer is who it must be
   void release_buffer(std::uint64_t id);
   // Ends a live transfer: event, buffers released. await_peer: the peer's last frame about it is still to come.
   void finish(std::uint64_t id, skv_status status, std::string message, bool await_peer);
@@ -207,6 +218,8 @@ class Session {
   State state_ = State::kHello;
   Hello peer_;
   std::int32_t plane_ = SKV_PLANE_NONE;
+  std::vector<std::byte> peer_card_;
+  std::uint64_t peer_token_ = 0;
   std::array<std::vector<std::byte>, 2> hellos_;  // ours, the peer's: what AUTH is about
   std::uint64_t epoch_ = 0;
   bool peer_spoke_ = false;  // an intact frame came: worth an ERROR frame

@@ -93,6 +93,10 @@ void Session::begin_body() {
   } else {
     if (in_.type == FrameType::kHello) fail(SKV_E_PROTOCOL, "a second HELLO");
     const bool proves = in_.type == FrameType::kAuth;
+    const bool attaches = in_.type == FrameType::kAttach;
+    if (state_ == State::kAttach ? !attaches && in_.type != FrameType::kError : attaches) {
+      fail(SKV_E_PROTOCOL, attaches ? "ATTACH out of turn" : "%s before ATTACH", frame_name(in_.type));
+    }
     if (state_ == State::kAuth ? !proves && in_.type != FrameType::kError : proves) {
       fail(SKV_E_PROTOCOL, proves ? "AUTH out of turn" : "%s before AUTH", frame_name(in_.type));
     }
@@ -121,6 +125,8 @@ void Session::dispatch(std::span<const std::byte> body) {
       return on_hello(body);
     case FrameType::kAuth:
       return on_auth(body);
+    case FrameType::kAttach:
+      return on_attach(body);
     case FrameType::kOffer:
       return on_offer(body);
     case FrameType::kAccept:
@@ -190,7 +196,7 @@ void Session::on_hello(std::span<const std::byte> body) {
   hellos_[1].assign(body.begin(), body.end());
   if (!config_.connecting) stage_hello();
   epoch_ = config_.connecting ? hello.epoch : config_.epoch;
-  if (!config_.psk) return opened();
+  if (!config_.psk) return proven();
   state_ = State::kAuth;
   // The connecting end proves first: an accepting one says nothing about its key to whoever comes by.
   if (config_.connecting) stage_proof();
@@ -201,6 +207,13 @@ void Session::on_auth(std::span<const std::byte> body) {
   const Proof want = prove(*config_.psk, connecting, hellos_[connecting ? 1 : 0], hellos_[connecting ? 0 : 1]);
   if (!same_proof(body, want)) fail(SKV_E_AUTH, "the peer does not prove the same key");
   if (!config_.connecting) stage_proof();
+  proven();
+}
+
+void Session::on_attach(std::span<const std::byte> body) {
+  peer_token_ = load_le<std::uint64_t>(body.data());
+  const auto card = body.subspan(8);
+  peer_card_.assign(card.begin(), card.end());
   opened();
 }
 

@@ -61,13 +61,29 @@ class StreamLink final : public Link {
   std::optional<std::uint64_t> holds() override {
     int bytes = 0;
     // Unix sockets count something else.
-    if (!connected_ || aborted_ || local_ || ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+    if (!connected_ || aborted_ || local_ || apart_ || ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
     return static_cast<std::uint64_t>(std::max(bytes, 0));
   }
 
   void flush() override {
     if (!connected_ || aborted_) return;
     write();
+  }
+
+  void use(std::unique_ptr<UcxChannel> channel) override { apart_ = std::move(channel); }
+
+  void channel_ready() override {
+    if (!apart_ || aborted_) return;
+    const bool over = peer_.session.is_closed();
+    if (waits_data_ && !over && (apart_->arrived() > 0 || !apart_->broken().empty())) {
+      waits_data_ = false;
+      if (read()) await_read();
+    }
+    if (waits_room_ && !aborted_) {
+      waits_room_ = false;
+      write();
+    }
+    peer_.core.process(peer_);
   }
 
   void finish() override {
@@ -79,6 +95,7 @@ class StreamLink final : public Link {
   void abort() override {
     if (aborted_) return;
     aborted_ = true;
+    apart_.reset();
     std::error_code ignored;
     if (connected_) peer_.core.ready().unwatch(socket_.native_handle());
     socket_.close(ignored);
@@ -109,10 +126,12 @@ class StreamLink final : public Link {
   }
 
   void await_read() {
-    if (aborted_) return;
+    if (aborted_ || reading_ || (waits_data_ && !peer_.session.is_closed())) return;
+    reading_ = true;
     socket_.async_wait(Socket::wait_read, [this, self = peer_.shared_from_this()](std::error_code error) {
       if (error) return;
       peer_.core.locked([&] {
+        reading_ = false;
         if (aborted_) return;
         if (read()) await_read();
         if (record_waits() && !broken_) write();
@@ -179,6 +198,18 @@ class StreamLink final : public Link {
       std::size_t n = 0;
       const auto targets = session.read_targets();
       const bool over = session.is_closed();
+      if (apart_ && !over && session.wants_data()) {
+        n = apart_->read(targets[0]);
+        if (n == 0 && !apart_->broken().empty()) {
+          session.broken(SKV_E_PEER_LOST, "plane ucx: " + apart_->broken());
+          return false;
+        }
+        waits_data_ = n == 0;
+        if (waits_data_) return true;
+        session.received(n, now_ns());
+        done += n;
+        continue;
+      }
       // Then only the end of the stream matters; unread bytes would turn our last words into a reset. Last words that
       // wait for the TLS handshake need it to go on.
       const bool handshakes = over && tls_ && !broken_ && !tls_->established() && !shut_;
@@ -200,7 +231,7 @@ class StreamLink final : public Link {
       done += n;
     }
     // Bytes that TLS holds decrypted do not make the socket readable.
-    if (tls_) read_again();
+    if (tls_ || apart_) read_again();
     return true;
   }
 
@@ -270,8 +301,50 @@ class StreamLink final : public Link {
 
   bool record_waits() const noexcept { return record_sent_ < record_.size(); }
 
+  // The same with DATA bodies on a channel of their own: in the order of their headers on the stream.
+  bool write_apart() {
+    Session& session = peer_.session;
+    for (std::size_t done = 0; done < kIoBudget;) {
+      std::array<std::span<const std::byte>, kSpans> list;
+      std::uint32_t apart = 0;
+      const std::size_t count = session.output(list, &apart);
+      if (count == 0) return false;
+      std::size_t n = 0;
+      if ((apart & 1) != 0) {
+        n = apart_->send(list[0]);
+        peer_.core.kick_ucx();
+        if (n == 0) {
+          if (!apart_->broken().empty()) {
+            session.broken(SKV_E_PEER_LOST, "plane ucx: " + apart_->broken());
+            return false;
+          }
+          session.stalled();
+          waits_room_ = true;
+          return true;
+        }
+        session.sent(n, now_ns());
+      } else {
+        std::size_t plain = 1;
+        while (plain < count && (apart >> plain & 1) == 0) plain++;
+        const Io io = write_some(std::span(list).first(plain), n);
+        if (io == Io::kAgain) {
+          session.stalled();
+          break;
+        }
+        if (io != Io::kDone) {
+          session.broken(why_.status(), why_.message());
+          return false;
+        }
+      }
+      done += n;
+    }
+    await_write();
+    return true;
+  }
+
   // Writes what fits. False: nothing is left, or the connection is broken.
   bool write() {
+    if (apart_) return write_apart();
     Session& session = peer_.session;
     for (std::size_t done = 0;;) {
       std::array<std::span<const std::byte>, kSpans> list;
@@ -316,6 +389,8 @@ class StreamLink final : public Link {
   std::size_t next_ = 0;
   bool local_ = false;
   bool connected_ = false, aborted_ = false, writing_ = false, shut_ = false;
+  std::unique_ptr<UcxChannel> apart_;  // where DATA bodies go and come; null: the stream
+  bool waits_data_ = false, waits_room_ = false, reading_ = false;
   std::array<std::byte, 4096> scratch_;
   Error why_{SKV_E_PEER_LOST, ""};  // of the last kBroken
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/tcp.h"
 
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -205,6 +206,36 @@ void want_permission(const Options& options, const Addresses& addresses) {
   const tcp::endpoint& at = addresses.front();
   if (at.address().is_loopback() || options.allow_open_tcp || options.security != SKV_SECURITY_NONE) return;
   fail(SKV_E_PERMITTED, "%s is not a loopback address: set a key or certificates, or ALLOW_OPEN_TCP", show(at).c_str());
+}
+
+std::string device_of(const Addresses& addresses, bool connecting) {
+  if (addresses.empty()) return "";
+  tcp::endpoint at(addresses.front());
+  if (connecting) {
+    // Connecting a datagram socket sends nothing and chooses the source address.
+    const int socket = ::socket(at.data()->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket < 0) return "";
+    auto size = static_cast<socklen_t>(at.capacity());
+    const bool good = ::connect(socket, at.data(), static_cast<socklen_t>(at.size())) == 0 &&
+                      ::getsockname(socket, at.data(), &size) == 0;
+    ::close(socket);
+    if (!good) return "";
+  }
+  if (at.address().is_unspecified()) return "";
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return "";
+  std::string name;
+  for (const ifaddrs* i = list; i != nullptr && name.empty(); i = i->ifa_next) {
+    if (i->ifa_addr == nullptr || i->ifa_addr->sa_family != at.data()->sa_family) continue;
+    tcp::endpoint own;
+    std::memcpy(own.data(), i->ifa_addr,
+                i->ifa_addr->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6));
+    // All of 127.0.0.0/8 is the loopback device's.
+    const bool loopback = own.address().is_loopback() && at.address().is_loopback();
+    if (own.address() == at.address() || loopback) name = i->ifa_name;
+  }
+  ::freeifaddrs(list);
+  return name;
 }
 
 std::unique_ptr<Listener> listen_tcp(Core& core, const Uri&, const Addresses& addresses, std::string& bound) {

@@ -30,4 +30,7 @@ std::unique_ptr<Listener> listen_unix(Core& core, const Uri& uri, std::string& b
 void connect_tcp(Peer& peer, const Uri& uri, const Addresses& addresses);
 void connect_unix(Peer& peer, const Uri& uri);
 
+// The network device that these addresses are of, or (connecting) are reached by; "" when there is no one.
+std::string device_of(const Addresses& addresses, bool connecting);
+
 }  // namespace skv::transport

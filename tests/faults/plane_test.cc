@@ -15,6 +15,7 @@ Sim meet(PlaneSet connecting, PlaneSet accepting) {
   SessionConfig a = sim_config(true), b = sim_config(false);
   a.planes = connecting;
   b.planes = accepting;
+  a.card = b.card = Bytes(3);  // of a plane with connections of its own
   return Sim(a, b);
 }
 

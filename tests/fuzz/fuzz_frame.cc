@@ -52,6 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   body<Offer>(bytes, [](auto b) { return decode_offer(b); });
   body<Accept>(bytes, [](auto b) { return decode_accept(b); });
   body<Commit>(bytes, [](auto b) { return decode_commit(b); });
+  body<Shrink>(bytes, [](auto b) { return decode_shrink(b); });
   body<Verdict>(bytes, [](auto b) { return decode_verdict(b); });
   return 0;
 }

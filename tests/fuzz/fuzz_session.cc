@@ -78,7 +78,10 @@ void collect(End& end, const Bytes& payload, std::uint64_t deadline, bool honest
     } else if (event.kind == Event::Kind::kEnded) {
       must(++end.ends[event.id] == 1);
       const auto to = end.destinations.find(event.id);
-      if (honest && event.status == SKV_OK && to != end.destinations.end()) must(to->second == payload);
+      if (honest && event.status == SKV_OK && to != end.destinations.end()) {
+        must(event.moved <= payload.size());
+        must(std::equal(payload.begin(), payload.begin() + static_cast<std::ptrdiff_t>(event.moved), to->second.begin()));
+      }
     }
   }
 }
@@ -102,6 +105,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     a_config.nonce.fill(1);
     b_config.nonce.fill(2);
   }
+  if (size % 5 == 0) {  // a plane with connections of its own
+    a_config.planes = b_config.planes = plane_bit(SKV_PLANE_UCX);
+    a_config.card = b_config.card = Bytes(9);
+  }
   if (size % 2 == 0) {  // short of credit
     b_config.transfer_credit = 8192;
     b_config.credit = std::make_shared<CreditPool>(1U << 20U);
@@ -121,6 +128,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         offer.total = payload.size();
         offer.layer_bytes = {128, 5000, 4872};
         a.session.offer(offer, payload, deadline);
+      } else if (what % 16 == 7 && a.session.is_open()) {  // layers to come
+        Offer offer;
+        offer.total = payload.size();
+        offer.layer_bytes = {128, 5000, 4872};
+        a.session.offer(offer, payload, deadline, 1);
+      } else if (what % 16 == 8) {
+        a.session.extend(script.next(), script.next());
+      } else if (what % 16 == 9) {
+        const std::uint64_t id = script.next();
+        const std::uint32_t entry = script.next() % 4;
+        a.session.shrink(id, {entry, script.next(), std::uint64_t{script.next()} * 20, Bytes(128)});
       } else if (what % 16 == 2) {
         a.session.cancel(script.next(), SKV_E_CANCELLED, "cancelled");
       } else if (what % 16 == 3) {
