@@ -233,7 +233,7 @@ TEST(Packed, IsReadLayerByLayerAsItArrives) {
   plan.set_strategy("uniform-4");
   const auto plain = encode(from, plan);
   const auto packed = Payload::pack(engine(), *plain);
-  const Bytes sent = wire(*packed);
+  Bytes sent = wire(*packed);
   Arrived now;
   const auto early = Payload::open_early(sent, packed->wire_pieces(), nullptr, [&] { return now; });
   Tensors to(g, Layout::kTokenMajor, false);
