@@ -108,6 +108,7 @@ def test_a_packed_payload_arrives_and_is_what_it_was(uri: str) -> None:
         with pair(uri) as (a, b):
             sending = a.send(7, packed)
             offer = b.recv_offer()
+            assert offer.wait(5)
             offer.accept()
             offer.result(5)
             sending.result(5)
