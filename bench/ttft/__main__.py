@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
 from spectrumkv._abi import library
 from spectrumkv.demo.peer import Child, PeerError
 from spectrumkv.engine import Engine
@@ -23,7 +24,6 @@ from spectrumkv.eval.results import write
 from spectrumkv.eval.steps import Steps
 from spectrumkv.plan import Plan
 from spectrumkv.transport import Endpoint
-
 from ttft import ways
 from ttft.capture import Capture
 from ttft.link import DECODE, PREFILL, Link, LinkError, facts

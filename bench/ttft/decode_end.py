@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from spectrumkv.cache import Cache
 from spectrumkv.demo.peer import Message, Parent
 from spectrumkv.engine import Engine
 from spectrumkv.payload import Payload, aligned_bytearray
 from spectrumkv.transport import Endpoint
-
 from ttft.capture import context_of
 from ttft.ways import TIMEOUT
 

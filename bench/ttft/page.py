@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
 from spectrumkv.eval.charts import _style, save
 from spectrumkv.eval.results import write
 

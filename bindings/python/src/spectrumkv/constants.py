@@ -193,6 +193,7 @@ class PlanKey(IntEnum):
     UNPROVEN = 9
     PACK = 10
     LINK_MBPS = 11
+    LATE_TIER = 12
 
 
 class Pack(IntEnum):
@@ -201,7 +202,6 @@ class Pack(IntEnum):
     NEVER = 0
     ALWAYS = 1
     AUTO = 2
-    LATE_TIER = 12
 
 
 class Verdict(IntEnum):
