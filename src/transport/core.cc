@@ -6,9 +6,10 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <asio/post.hpp>
 #include <csignal>
 #include <system_error>
+
+#include <asio/post.hpp>
 
 #include "error.h"
 

@@ -6,10 +6,8 @@
 // that its memory is not touched any more.
 #pragma once
 
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/posix/stream_descriptor.hpp>
-#include <asio/steady_timer.hpp>
+#include "transport/asio_setup.h"
+
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -21,7 +19,11 @@
 #include <thread>
 #include <vector>
 
-#include "transport/asio_setup.h"
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/steady_timer.hpp>
+
 #include "transport/endpoint.h"
 #include "transport/link.h"
 #include "transport/observe.h"
