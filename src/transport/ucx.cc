@@ -24,10 +24,10 @@ constexpr std::size_t kUnderWay = 4;
 constexpr std::size_t kMessageBytes = 256 * 1024;
 
 // Sets variables for as long as it lives. UCX's constructor reads them: it would install signal handlers, and hook memory
-// functions, in a process that is somebody else's.
+// functions, in a process that is somebody else's. One at a time: endpoints open on any thread.
 class Environment {
  public:
-  Environment() {
+  Environment() : turn_(mutex()) {
     for (std::size_t i = 0; i < kNames.size(); i++) {
       if (const char* value = std::getenv(kNames[i])) before_[i] = value;
       ::setenv(kNames[i], kValues[i], 1);
@@ -49,6 +49,11 @@ class Environment {
   static constexpr std::array<const char*, 4> kNames{"UCX_HANDLE_ERRORS", "UCX_DEBUG_SIGNO", "UCX_MEM_EVENTS",
                                                      "UCX_WARN_UNUSED_ENV_VARS"};
   static constexpr std::array<const char*, 4> kValues{"none", "0", "n", "n"};
+  static std::mutex& mutex() {
+    static std::mutex it;
+    return it;
+  }
+  std::unique_lock<std::mutex> turn_;
   std::array<std::optional<std::string>, 4> before_;
 };
 

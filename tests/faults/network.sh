@@ -78,7 +78,7 @@ shaped "reordering and duplicates" 3 netem delay 5ms reorder 25% duplicate 2%
 serve 100000
 in_b "$work/transfer_client" "$bound" --count 100000 --tls-psk "$work/key" >"$work/client.out" 2>"$work/client.err" &
 client=$!
-for _ in $(seq 400); do [[ $(wc -l <"$work/client.out") -ge 2 ]] && break; sleep 0.02; done
+for _ in $(seq 3000); do [[ $(wc -l <"$work/client.out") -ge 2 ]] && break; sleep 0.02; done
 [[ $(wc -l <"$work/client.out") -ge 2 ]] || { echo "no transfer before the partition"; exit 1; }
 in_a ip link set ${tag}x down
 start=$(date +%s%N)
