@@ -525,7 +525,7 @@ SKV_API skv_status skv_payload_create(const skv_cache* cache, const skv_plan* pl
 SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, int32_t layer,
                                     void* stream, skv_payload* payload, skv_error* err);
 
-/* The same payload packed: an entropy coder (zstd) takes without loss what the tiers left, 7-16 % on real caches, most at low
+/* The same payload packed: an entropy coder (zstd) takes without loss what the tiers left, 6-16 % on real caches, most at low
  * budgets; for links slow enough, see SKV_PLAN_PACK. A packed payload is sent, stored, opened and decoded like any other;
  * its bytes are the packed ones, and its receipt counts them. Result in host memory.
  * Errors: STATE (layers missing, or packed already). Since 0.1. */

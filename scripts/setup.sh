@@ -8,8 +8,8 @@ usage() {
 usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--help]
 
 Installs, when missing:
-  - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, GoogleTest, Google Benchmark, clang tools,
-    libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries (with apt-get, as root or through sudo)
+  - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
+    clang tools, libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries (with apt-get, as root or through sudo)
   - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy, auditwheel
   - the sources that the Rust, Go and Java bindings depend on, from their registries. Rust >= 1.88 and Go >= 1.25 themselves
     must be there: Debian 12's are older

@@ -2,7 +2,6 @@
 #include "codec.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <new>
 
@@ -19,12 +18,6 @@ namespace {
 // Layers are worked on in groups that give every thread several units, so that a short prompt still fills all cores,
 // while a group's payload is still in cache when its leaves are hashed.
 constexpr size_t kUnitsPerThread = 8;
-
-uint64_t now_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-          .count());
-}
 
 kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork& work, uint32_t index,
                               std::byte* segment, Scratch& scratch) {

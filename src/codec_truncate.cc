@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Truncation: which rows of a payload lose planes, told by the payload itself.
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "codec_source.h"
@@ -15,12 +14,6 @@ namespace skv {
 namespace {
 
 constexpr uint32_t kLowTiers = 1U << 1U | 1U << 2U | 1U << 3U;
-
-uint64_t now_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-          .count());
-}
 
 bool has_low_rows(std::span<const uint8_t> tiers) {
   return std::any_of(tiers.begin(), tiers.end(), [](uint8_t tier) { return (kLowTiers >> tier & 1U) != 0; });

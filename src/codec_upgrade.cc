@@ -2,7 +2,6 @@
 #include "codec_upgrade.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include "codec_source.h"
@@ -16,12 +15,6 @@ namespace skv {
 namespace {
 
 using ull = unsigned long long;
-
-uint64_t now_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-          .count());
-}
 
 // ------------------------------------------------------------------------------------------------- encoding
 

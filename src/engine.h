@@ -13,6 +13,9 @@
 
 namespace skv {
 
+// The receipts' clock, monotonic.
+uint64_t now_ns();
+
 // What one worker needs for one (half, chunk), reused for ever: no allocation in steady state.
 struct Scratch {
   std::vector<float> floats;

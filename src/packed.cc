@@ -10,6 +10,7 @@
 #include <new>
 
 #include "error.h"
+#include "payload_fields.h"
 
 namespace skv {
 namespace {
@@ -24,34 +25,6 @@ constexpr uint32_t kMethodZstd = 1;
 // Level 1 gives the bytes of level 3 to 0.3 %; negative levels leave out the entropy coding that all gain is from
 // (docs/results/quality.md).
 constexpr int kLevel = 1;
-
-template <class T>
-T take(std::span<const std::byte> bytes, uint64_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
-
-template <class T>
-void put(std::span<std::byte> out, uint64_t offset, T value) {
-  std::memcpy(out.data() + offset, &value, sizeof value);
-}
-
-bool all_zero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
-
-uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
-
-// Like a segment's digest: leaves of 64 KiB, then the header and the leaves.
-uint64_t digest_of(std::span<const std::byte> record, Digest digest) {
-  std::vector<uint64_t> leaves(leaf_count(record.size()));
-  for (uint64_t i = 0; i < leaves.size(); ++i) {
-    const std::span<const std::byte> leaf = leaf_of(record, i);
-    leaves[i] = digest(leaf.data(), leaf.size());
-  }
-  return root_of(record, leaves);
-}
 
 // Where a segment is cut: at its sections, each in pieces of at most 128 KiB. Planes 2 and 3 are as good as random: not
 // worth zstd's time.

@@ -9,21 +9,11 @@
 #include <cstring>
 
 #include "error.h"
+#include "payload_fields.h"
 
 namespace skv {
 
-static_assert(std::endian::native == std::endian::little, "the writers store little-endian by memcpy");
-
-namespace {
-
-template <class T>
-void put(std::span<std::byte> out, uint64_t offset, T value) {
-  std::memcpy(out.data() + offset, &value, sizeof value);
-}
-
-uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
-
-}  // namespace
+namespace {}  // namespace
 
 std::array<const Extent*, kSections> sections_of(const SegmentLayout& layout) {
   const HalfLayout& k = layout.half[0];
@@ -171,6 +161,8 @@ std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t 
   return segment.subspan(begin, std::min<uint64_t>(kLeafBytes, segment.size() - begin));
 }
 
+namespace {
+
 uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> leaves) {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
@@ -179,17 +171,23 @@ uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> l
   return XXH3_64bits_digest(&state);
 }
 
+}  // namespace
+
 void seal_segment(std::span<std::byte> segment, std::span<const uint64_t> leaf_digests) {
   put(segment, 56, root_of(segment, leaf_digests));
 }
 
-void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest) {
-  std::vector<uint64_t> leaves(leaf_count(bytes.size()));
+uint64_t digest_of(std::span<const std::byte> segment, Digest digest) {
+  std::vector<uint64_t> leaves(leaf_count(segment.size()));
   for (uint64_t i = 0; i < leaves.size(); ++i) {
-    const std::span<const std::byte> leaf = leaf_of(bytes, i);
+    const std::span<const std::byte> leaf = leaf_of(segment, i);
     leaves[i] = digest(leaf.data(), leaf.size());
   }
-  const uint64_t got = root_of(bytes, leaves);
+  return root_of(segment, leaves);
+}
+
+void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest) {
+  const uint64_t got = digest_of(bytes, digest);
   if (got != segment.digest) {
     fail(SKV_E_CHECKSUM, "segment %u: digest is %016llx, its bytes give %016llx", segment.shape.layer,
          static_cast<unsigned long long>(segment.digest), static_cast<unsigned long long>(got));

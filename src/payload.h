@@ -125,8 +125,6 @@ inline uint64_t leaf_count(uint64_t segment_bytes) {
   return (segment_bytes - kSegmentHeaderBytes + kLeafBytes - 1) / kLeafBytes;
 }
 std::span<const std::byte> leaf_of(std::span<const std::byte> segment, uint64_t index);
-// The digest of a segment from its leaves' and its first 56 bytes.
-uint64_t root_of(std::span<const std::byte> segment, std::span<const uint64_t> leaves);
 
 // --- reader --------------------------------------------------------------------------------------------------------
 struct Segment {
@@ -160,6 +158,8 @@ Segment parse_segment(std::span<const std::byte> segment, const Header& header, 
                       const Fetch& fetch = {});
 
 using Digest = uint64_t (*)(const void* bytes, size_t size);
+// Of a segment, or of a record of the packed form.
+uint64_t digest_of(std::span<const std::byte> segment, Digest digest);
 // Throws CHECKSUM.
 void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest);
 // Throws MALFORMED for a scale that is Inf or NaN.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Payloads in packed form: made, opened, and unpacked as their bytes are wanted.
-#include <chrono>
 #include <cstring>
-#include <new>
 
 #include "codec.h"
 #include "error.h"
@@ -12,13 +10,6 @@ namespace {
 
 using ull = unsigned long long;
 
-constexpr size_t kAlignment = 64;
-
-std::shared_ptr<std::byte> aligned_bytes(size_t size) {
-  auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
-  return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-}
-
 }  // namespace
 
 // The front of one: both headers. Records follow as they are there.
@@ -26,7 +17,7 @@ Payload::PackedSource::PackedSource(std::span<const std::byte> all, std::shared_
     : bytes(all),
       owner(std::move(keeper)),
       header(parse_packed_header(all)),
-      memory(aligned_bytes(header.plain_bytes)) {
+      memory(payload_memory(header.plain_bytes)) {
   std::memcpy(memory.get(), bytes.data() + kPackedHeaderBytes, kHeaderBytes);
   records.reserve(header.layer_count);
 }
@@ -110,7 +101,7 @@ void Payload::unpack_layer(size_t layer, Digest digest) {
 }
 
 std::unique_ptr<Payload> Payload::pack(Engine& engine, Payload& plain) {
-  const auto start = std::chrono::steady_clock::now();
+  const uint64_t start = now_ns();
   if (plain.packed()) fail(SKV_E_STATE, "the payload is packed already");
   plain.need_complete();
   const std::span<const std::byte> all = plain.host_bytes();
@@ -128,7 +119,7 @@ std::unique_ptr<Payload> Payload::pack(Engine& engine, Payload& plain) {
     records[l] = store_segment(plain.segment_bytes(l), plain.segments()[l], engine.kernels().digest);
   }
   const uint64_t size = total();
-  const std::shared_ptr<std::byte> memory = aligned_bytes(size);
+  const std::shared_ptr<std::byte> memory = payload_memory(size);
   write_packed_header(std::span<std::byte, kPackedHeaderBytes>(memory.get(), kPackedHeaderBytes),
                       {static_cast<uint32_t>(layers), size, all.size()});
   std::memcpy(memory.get() + kPackedHeaderBytes, all.data(), kHeaderBytes);
@@ -142,8 +133,7 @@ std::unique_ptr<Payload> Payload::pack(Engine& engine, Payload& plain) {
   packed->receipt_ = plain.receipt_;
   packed->receipt_.payload_bytes = own.payload_bytes;
   packed->receipt_.unpacked_bytes = own.unpacked_bytes;
-  packed->receipt_.encode_ns += static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
+  packed->receipt_.encode_ns += now_ns() - start;
   return packed;
 }
 

@@ -10,22 +10,12 @@
 
 #include "error.h"
 #include "payload.h"
+#include "payload_fields.h"
 
 namespace skv {
 namespace {
 
 using ull = unsigned long long;
-
-template <class T>
-T take(std::span<const std::byte> bytes, uint64_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
-
-bool all_zero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
 
 const char* half_name(int half) { return half == 0 ? "K" : "V"; }
 

@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "payload.h"
+#include "payload_fields.h"
 
 namespace skv {
 namespace {
@@ -23,21 +24,7 @@ constexpr Step kSteps[kStepCount] = {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}, {0,
 
 const char* half_name(int half) { return half == 0 ? "K" : "V"; }
 
-uint64_t align_up(uint64_t value) { return (value + kSectionAlign - 1) / kSectionAlign * kSectionAlign; }
-
 uint64_t words_of(uint64_t tokens) { return (tokens + 63) / 64; }
-
-uint64_t load64(std::span<const std::byte> bytes, uint64_t offset) {
-  uint64_t value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
-
-uint32_t load32(std::span<const std::byte> bytes, uint64_t offset) {
-  uint32_t value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
 
 // Rows whose step satisfies a condition on (from, to).
 template <class Wanted>
@@ -164,7 +151,7 @@ void parse_steps(std::span<const std::byte> map, uint32_t ordinal, int half, con
     uint64_t sum = 0;
     uint32_t before = kStepCount;
     for (uint32_t i = 0; i < runs; ++i) {
-      const uint32_t run = load32(map, uint64_t{i} * 4);
+      const uint32_t run = take<uint32_t>(map, uint64_t{i} * 4);
       const uint32_t step = run >> 28U;
       if (step == before) {
         fail(SKV_E_MALFORMED, "segment %u %s steps: runs %u and %u have the same step %u", ordinal, half_name(half),
@@ -189,7 +176,7 @@ void parse_steps(std::span<const std::byte> map, uint32_t ordinal, int half, con
     uint64_t plane[kMapBits];
     uint64_t any = 0;
     for (uint64_t bit = 0; bit < kMapBits; ++bit) {
-      plane[bit] = load64(map, (bit * words + w) * 8);
+      plane[bit] = take<uint64_t>(map, (bit * words + w) * 8);
       any |= plane[bit];
     }
     if ((any & ~inside) != 0) {
@@ -213,7 +200,7 @@ void read_steps(std::span<const std::byte> bytes, const Segment& segment, int ha
   if (h.runs != 0) {
     size_t at = 0;
     for (uint32_t i = 0; i < h.runs; ++i) {
-      const uint32_t run = load32(map, uint64_t{i} * 4);
+      const uint32_t run = take<uint32_t>(map, uint64_t{i} * 4);
       const size_t end = std::min<size_t>(tokens, at + (run & kRunTokens) + 1);
       std::fill(out.begin() + static_cast<ptrdiff_t>(at), out.begin() + static_cast<ptrdiff_t>(end),
                 static_cast<uint8_t>(run >> 28U));
@@ -224,7 +211,7 @@ void read_steps(std::span<const std::byte> bytes, const Segment& segment, int ha
   const uint64_t words = words_of(tokens);
   for (uint64_t w = 0; w < (tokens == 0 ? 0 : words); ++w) {
     uint64_t plane[kMapBits];
-    for (uint64_t bit = 0; bit < kMapBits; ++bit) plane[bit] = load64(map, (bit * words + w) * 8);
+    for (uint64_t bit = 0; bit < kMapBits; ++bit) plane[bit] = take<uint64_t>(map, (bit * words + w) * 8);
     for (size_t t = w * 64; t < std::min<size_t>(tokens, w * 64 + 64); ++t) {
       uint8_t step = 0;
       for (unsigned bit = 0; bit < kMapBits; ++bit) step |= static_cast<uint8_t>((plane[bit] >> (t % 64) & 1U) << bit);

@@ -23,8 +23,7 @@ constexpr uint64_t kSectionsPerHalf = 8;
 constexpr float kCautionUnasked = 16.0F;
 constexpr float kCautionAsked = 2.0F;
 constexpr int kFillRounds = 4;
-// Links up to this speed, for each thread, gain from packing: 10 % fewer bytes against the time to pack and unpack them
-// at 0.6 and 1 GB/s (docs/results/quality.md).
+// Links up to this speed, for each thread, gain from packing: 250 to 505 Mb/s measured (docs/results/quality.md).
 constexpr int64_t kPackMbpsPerThread = 300;
 constexpr uint64_t kFillSlack = 256;  // bytes: about one step of one row
 

@@ -2,7 +2,6 @@
 #include "score.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "attention.h"
@@ -30,12 +29,6 @@ constexpr double kPriorShare = 1.0;
 constexpr double kCalibratedPriorShare = 0.1;
 
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
-
-uint64_t now_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-          .count());
-}
 
 float average(std::span<const float> values) {
   double sum = 0;

@@ -96,7 +96,7 @@ func (e *Engine) Encode(cache *Cache, plan *Plan) (p *Payload, err error) {
 	return p, err
 }
 
-// Pack gives the same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+// Pack gives the same payload packed: without loss 6 to 16 % fewer bytes, for slow links. Used like any other.
 //
 // Errors: ErrState (layers missing, or packed already).
 func (e *Engine) Pack(payload *Payload) (p *Payload, err error) {

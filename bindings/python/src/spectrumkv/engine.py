@@ -121,7 +121,7 @@ class Engine(Handle):
             library().call("skv_encode_layer", engine, view, solved, layer, on, target)
 
     def pack(self, payload: Payload) -> Payload:
-        """The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other; in host memory.
+        """The same payload packed: without loss 6 to 16 % fewer bytes, for slow links. Used like any other; in host memory.
 
         Raises:
             StateError: layers are missing, or it is packed already.

@@ -114,7 +114,7 @@ impl Engine {
         Ok(unsafe { Payload::from_raw(out, None) })
     }
 
-    /// The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+    /// The same payload packed: without loss 6 to 16 % fewer bytes, for slow links. Used like any other.
     ///
     /// # Errors
     /// `STATE` (layers missing, or packed already).

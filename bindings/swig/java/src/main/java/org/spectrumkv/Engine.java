@@ -100,7 +100,7 @@ public final class Engine extends Handle {
   }
 
   /**
-   * The same payload packed: without loss 7 to 16 % fewer bytes, for slow links. Used like any other.
+   * The same payload packed: without loss 6 to 16 % fewer bytes, for slow links. Used like any other.
    *
    * @throws SpectrumKVException STATE (layers missing, or packed already)
    */
