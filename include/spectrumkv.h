@@ -155,7 +155,8 @@ typedef int32_t skv_status;
 #define SKV_E_OVERFLOW (-91)   /* a value too large for the quantizer's 16-bit scale */
 /* -100, -110: devices */
 #define SKV_E_CUDA (-100) /* native holds the CUDA error */
-#define SKV_E_NCCL (-110) /* native holds the NCCL result */
+#define SKV_E_NCCL (-110)         /* native holds the NCCL result */
+#define SKV_E_NCCL_VERSION (-111) /* the peer runs another version of NCCL, or one that is too old was found */
 /* -120 .. transport */
 #define SKV_E_TIMED_OUT (-120)
 #define SKV_E_CANCELLED (-121)
@@ -729,6 +730,9 @@ SKV_API uint64_t skv_deadline_ms(uint64_t milliseconds);
                                           none in common they refuse each other with UNAVAILABLE. One plane alone forces
                                           it. Libraries are loaded by the first skv_listen or skv_connect, which fails
                                           with UNAVAILABLE if one cannot be. Default 1 << SKV_PLANE_INLINE */
+#define SKV_ENDPOINT_DEVICE 15         /* plane NCCL: the CUDA device that payloads are in and go to; default 0 */
+#define SKV_ENDPOINT_ABORT_MS 16       /* plane NCCL: what ending an operation may take before its request ends in POISONED;
+                                          default 5000 */
 /* Errors: NULL, NO_MEMORY, NO_RESOURCE. Since 0.1. */
 SKV_API skv_status skv_endpoint_create(skv_endpoint** out, skv_error* err);
 /* Errors: KEY, RANGE, STATE (already listening or connected). Since 0.1. */
@@ -840,12 +844,22 @@ SKV_API void skv_endpoint_destroy(skv_endpoint* endpoint);
 #define SKV_CONN_PEER_VERSION 3
 #define SKV_CONN_SECURITY 4 /* SKV_SECURITY_* */
 SKV_API skv_status skv_conn_get(const skv_conn* conn, int32_t key, int64_t* out, skv_error* err);
+/* Plane NCCL: a communicator of the caller's (an ncclComm_t of two ranks on SKV_ENDPOINT_DEVICE, idle, not blocking) for the
+ * payloads of one direction: sending 1, from here; 0, to here. Both ends lend one, before the first transfer; it must stay
+ * until the conn is destroyed and is never destroyed or aborted here: if something on it has to be ended, it is revoked
+ * (NCCL 2.29 and later; else POISONED) and the direction is of no more use.
+ * Errors: NULL, STATE (another plane, closed, or too late), ARGUMENT (not two ranks), RANGE (another device), NCCL.
+ * Since 0.1. */
+SKV_API skv_status skv_conn_set_communicator(skv_conn* conn, void* communicator, int32_t sending, skv_error* err);
 /* Says goodbye and closes; live requests of this conn end in CANCELLED here and PEER_LOST or CANCELLED there. */
 SKV_API void skv_conn_destroy(skv_conn* conn);
 
 /* Offers a payload under a key of the caller's choice and sends it once the peer accepts. The payload handle may be
- * destroyed at once if it owns its bytes; caller-owned bytes must stay until the request ends.
- * Errors: CLOSED, STATE (payload incomplete), TIMED_OUT (deadline already past), NO_RESOURCE. Since 0.1. */
+ * destroyed at once if it owns its bytes; caller-owned bytes must stay until the request ends. A payload in device memory
+ * is copied to the host for a conn that moves bytes there; on plane NCCL it is sent from where it is, and must be in
+ * SKV_ENDPOINT_DEVICE's memory or pinned (host memory: ARGUMENT; another device's: RANGE).
+ * Errors: CLOSED, STATE (payload incomplete), TIMED_OUT (deadline already past), NO_RESOURCE, ARGUMENT, RANGE, POISONED (an
+ * earlier operation on the device could not be ended). Since 0.1. */
 SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* payload, uint64_t deadline,
                             skv_request** out, skv_error* err);
 /* The same with a payload under construction (skv_payload_create): a layer is sent as soon as it and those before it are
@@ -862,8 +876,10 @@ SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* pa
  * request's state is SKV_REQUEST_OFFERED, look at it and accept or reject it. Errors: CLOSED, TIMED_OUT. Since 0.1. */
 SKV_API skv_status skv_recv_offer(skv_conn* conn, uint64_t deadline, skv_request** out, skv_error* err);
 /* Takes the offer. buffer NULL: the library allocates; else caller-owned, 16-byte aligned, at least the offered bytes,
- * untouched by the caller until the request ends. The request goes on until its terminal status.
- * Errors: STATE (no offer), TOO_SMALL, ARGUMENT (alignment), NO_MEMORY, CLOSED. Since 0.1. */
+ * untouched by the caller until the request ends. On plane NCCL it is memory of SKV_ENDPOINT_DEVICE, or pinned. The request
+ * goes on until its terminal status.
+ * Errors: STATE (no offer), TOO_SMALL, ARGUMENT (alignment, host memory on plane NCCL), RANGE (another device's), NO_MEMORY,
+ * POISONED, CLOSED. After any of them the offer still stands. Since 0.1. */
 SKV_API skv_status skv_offer_accept(skv_request* request, void* buffer, size_t bytes, uint64_t deadline,
                                     skv_error* err);
 /* Declines: the sender ends in SKV_E_REJECTED with the reason (at most 200 bytes) in its message; this request ends in
@@ -900,7 +916,10 @@ SKV_API skv_status skv_request_test(skv_request* request, skv_error* err);
 SKV_API skv_status skv_request_wait(skv_request* request, uint64_t deadline, skv_error* err);
 /* Waits until the leading `layer + 1` layers arrived and verified. Since 0.1. */
 SKV_API skv_status skv_request_wait_layer(skv_request* request, int32_t layer, uint64_t deadline, skv_error* err);
-/* Makes a CUDA stream wait for a layer. UNAVAILABLE without a device plane. Since 0.1. */
+/* Plane NCCL, receiving: makes what follows on a CUDA stream wait until a layer is in the buffer; its digest is checked when
+ * it is decoded (like EARLY_LAYERS, this is before the transfer verified). Returns once the layer is on its way, which the
+ * request's own deadline bounds. Errors: RANGE, STATE (a send, or not accepted), UNAVAILABLE (a plane that brings bytes to
+ * the host), CUDA, and the request's terminal status. Since 0.1. */
 SKV_API skv_status skv_request_stream_wait(skv_request* request, int32_t layer, void* stream, skv_error* err);
 /* Asks for an early end. The request still reaches one terminal status (CANCELLED unless it had ended). Since 0.1. */
 SKV_API skv_status skv_request_cancel(skv_request* request, skv_error* err);

@@ -139,13 +139,14 @@ skv_status adopt_request(std::shared_ptr<skv::transport::Request> request, skv_r
   return SKV_OK;
 }
 
-skv::transport::Parcel parcel_of(const skv::Payload& from) {
+skv::transport::Parcel parcel_of(const skv::transport::Conn& to, const skv::Payload& from) {
   skv::transport::Parcel parcel;
-  parcel.bytes = from.wire_bytes();
+  const bool in_place = to.get(SKV_CONN_PLANE) == SKV_PLANE_NCCL;
+  parcel.bytes = in_place ? from.bytes() : from.wire_bytes();
   parcel.layer_bytes = from.wire_pieces();
   parcel.fingerprint = from.header().fingerprint;
   parcel.request_id = from.header().request_id;
-  parcel.keep_alive = from.wire_owner();
+  parcel.keep_alive = in_place ? from.owner() : from.wire_owner();
   return parcel;
 }
 
@@ -158,8 +159,11 @@ void settle(skv::transport::Received& received) {
   received.bytes = received.bytes.first(total);
 }
 
-// Pieces of a parcel that are ready with so many leading layers: the header comes first.
-uint32_t entries_of(size_t layers) { return static_cast<uint32_t>(layers) + 1; }
+// Pieces of a parcel that are ready with so many leading layers: the header comes first, in device memory with the
+// first layer that is encoded.
+uint32_t entries_of(size_t layers, bool in_place) {
+  return in_place && layers == 0 ? 0 : static_cast<uint32_t>(layers) + 1;
+}
 
 }  // namespace
 
@@ -757,6 +761,9 @@ SKV_API skv_status skv_conn_get(const skv_conn* conn, int32_t key, int64_t* out,
     *out = CONN(conn).get(key);
   });
 }
+SKV_API skv_status skv_conn_set_communicator(skv_conn* conn, void* communicator, int32_t sending, skv_error* err) {
+  return guarded(err, [&] { CONN(conn).lend(communicator, sending != 0); });
+}
 SKV_API void skv_conn_destroy(skv_conn* conn) {
   if (conn != nullptr) conn->it->close();
   delete conn;
@@ -767,7 +774,7 @@ SKV_API skv_status skv_send(skv_conn* conn, uint64_t key, const skv_payload* pay
     need(out, "out");
     skv::transport::Conn& to = CONN(conn);
     PAYLOAD(payload).need_complete();
-    return adopt_request(to.send(key, parcel_of(PAYLOAD(payload)), deadline), out);
+    return adopt_request(to.send(key, parcel_of(to, PAYLOAD(payload)), deadline), out);
   });
 }
 SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* payload, uint64_t deadline,
@@ -777,13 +784,14 @@ SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* pa
     skv::transport::Conn& to = CONN(conn);
     skv::Payload& from = PAYLOAD(payload);
     if (from.complete()) from.need_complete();  // one that is arriving cannot be sent on before it is whole
-    skv::transport::Parcel parcel = parcel_of(from);
-    parcel.ready = entries_of(from.leading_layers());
+    skv::transport::Parcel parcel = parcel_of(to, from);
+    const bool in_place = from.device() >= 0 && parcel.bytes.data() == from.bytes().data();
+    parcel.ready = entries_of(from.leading_layers(), in_place);
     const auto request = to.send(key, std::move(parcel), deadline);
     if (!from.complete()) {
       const std::weak_ptr<skv::transport::Request> weak = request;
-      from.watch({[weak](size_t leading) {
-                    if (const auto live = weak.lock()) live->extend(entries_of(leading));
+      from.watch({[weak, in_place](size_t leading) {
+                    if (const auto live = weak.lock()) live->extend(entries_of(leading, in_place));
                   },
                   [weak] {
                     const auto live = weak.lock();
@@ -850,7 +858,9 @@ SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, 
       std::unique_ptr<skv::Payload> payload;
       if (received.ended) {
         if (received.shrunk) settle(received);
-        payload = skv::Payload::open(received.bytes, received.owner);
+        payload = received.device < 0
+                      ? skv::Payload::open(received.bytes, received.owner)
+                      : skv::Payload::open_on(skv::Device(received.device), received.bytes, received.owner);
         payload->moved(received.wire_ns, received.plane);
         if (received.shrunk) payload->note_cuts(received.shrunk->notes);
       } else {

@@ -82,6 +82,7 @@ class Payload {
   // Throws STATE for an upgrade, which has no rows of its own: `what` was wanted of a payload.
   void need_rows(const char* what) const;
   bool upgrade() const { return (parsed_.header.flags & kFlagUpgrade) != 0; }
+  const std::shared_ptr<const void>& owner() const { return owner_; }  // of bytes()
   // All of what is sent to host memory (TOO_SMALL).
   void copy_to(std::span<std::byte> out);
   const Header& header() const { return parsed_.header; }

@@ -77,6 +77,7 @@ const char* status_name(skv_status status) noexcept {
     SKV_NAME(SKV_E_OVERFLOW);
     SKV_NAME(SKV_E_CUDA);
     SKV_NAME(SKV_E_NCCL);
+    SKV_NAME(SKV_E_NCCL_VERSION);
     SKV_NAME(SKV_E_TIMED_OUT);
     SKV_NAME(SKV_E_CANCELLED);
     SKV_NAME(SKV_E_PEER_LOST);

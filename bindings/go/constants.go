@@ -58,6 +58,7 @@ const (
 	ErrOverflow    Status = -91  // a value too large for the quantizer's 16-bit scale
 	ErrCUDA        Status = -100 // native holds the CUDA error
 	ErrNCCL        Status = -110 // native holds the NCCL result
+	ErrNCCLVersion Status = -111 // the peer runs another version of NCCL, or one that is too old was found
 	ErrTimedOut    Status = -120
 	ErrCancelled   Status = -121
 	ErrPeerLost    Status = -122
@@ -106,6 +107,7 @@ var namesStatus = map[Status]string{
 	ErrOverflow:    "SKV_E_OVERFLOW",
 	ErrCUDA:        "SKV_E_CUDA",
 	ErrNCCL:        "SKV_E_NCCL",
+	ErrNCCLVersion: "SKV_E_NCCL_VERSION",
 	ErrTimedOut:    "SKV_E_TIMED_OUT",
 	ErrCancelled:   "SKV_E_CANCELLED",
 	ErrPeerLost:    "SKV_E_PEER_LOST",
@@ -510,6 +512,8 @@ const (
 	EndpointHandshakeRate  EndpointKey = 12 // peers a second that may begin a handshake, 1..1000000; default 1000
 	EndpointEvents         EndpointKey = 13 // records kept for skv_endpoint_events, 0..65536; default 1024
 	EndpointPlanes         EndpointKey = 14 // what conns may move payloads on: a set of 1 << SKV_PLANE_*. INLINE stands for the control stream's own (INPROC on inproc conns). Two ends take the first of NCCL, UCX, INLINE that both have (SKV_CONN_PLANE tells) and stay with it; with none in common they refuse each other with UNAVAILABLE. One plane alone forces it. Libraries are loaded by the first skv_listen or skv_connect, which fails with UNAVAILABLE if one cannot be. Default 1 << SKV_PLANE_INLINE
+	EndpointDevice         EndpointKey = 15 // plane NCCL: the CUDA device that payloads are in and go to; default 0
+	EndpointAbortMS        EndpointKey = 16 // plane NCCL: what ending an operation may take before its request ends in POISONED; default 5000
 )
 
 var namesEndpointKey = map[EndpointKey]string{
@@ -527,6 +531,8 @@ var namesEndpointKey = map[EndpointKey]string{
 	EndpointHandshakeRate:  "SKV_ENDPOINT_HANDSHAKE_RATE",
 	EndpointEvents:         "SKV_ENDPOINT_EVENTS",
 	EndpointPlanes:         "SKV_ENDPOINT_PLANES",
+	EndpointDevice:         "SKV_ENDPOINT_DEVICE",
+	EndpointAbortMS:        "SKV_ENDPOINT_ABORT_MS",
 }
 
 // String is the C name, or the number of a value that this version does not know.

@@ -22,6 +22,11 @@ int open_stream(void**) { return kNoDevice; }
 int close_stream(void*) { return kNoDevice; }
 int clear(void*, size_t, void*) { return kNoDevice; }
 int synchronize(void*) { return kNoDevice; }
+int open_event(void**) { return kNoDevice; }
+int close_event(void*) { return kNoDevice; }
+int record(void*, void*) { return kNoDevice; }
+int query(void*) { return kNoDevice; }
+int wait_event(void*, void*) { return kNoDevice; }
 int place(const Patch*, uint32_t, void*) { return kNoDevice; }
 int statistics(const Half*, const Unit*, uint32_t, int32_t, Faults*, void*) { return kNoDevice; }
 int pack(const Batch&, Faults*, void*) { return kNoDevice; }

@@ -18,6 +18,7 @@ constexpr int kSuccess = 0;
 constexpr int kOutOfMemory = 2;          // cudaErrorMemoryAllocation
 constexpr int kInsufficientDriver = 35;  // cudaErrorInsufficientDriver: no driver, or one older than the runtime
 constexpr int kNoDevice = 100;           // cudaErrorNoDevice
+constexpr int kNotReady = 600;           // cudaErrorNotReady: not a failure
 
 struct Properties {
   char name[128];
@@ -50,6 +51,11 @@ int open_stream(void** stream);                                    // one that d
 int close_stream(void* stream);
 int clear(void* memory, size_t bytes, void* stream);
 int synchronize(void* stream);
+int open_event(void** event);  // without timing
+int close_event(void* event);
+int record(void* event, void* stream);
+int query(void* event);                      // kNotReady until the device has passed it
+int wait_event(void* stream, void* event);   // what follows on the stream waits on the device
 
 // ------------------------------------------------------------------------------------------------ jobs
 

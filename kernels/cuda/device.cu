@@ -18,6 +18,7 @@ int take(cudaError_t status) {
 static_assert(kOutOfMemory == cudaErrorMemoryAllocation);
 static_assert(kInsufficientDriver == cudaErrorInsufficientDriver);
 static_assert(kNoDevice == cudaErrorNoDevice);
+static_assert(kNotReady == cudaErrorNotReady);
 
 }  // namespace
 
@@ -65,6 +66,17 @@ int open_stream(void** stream) {
 int close_stream(void* stream) { return take(cudaStreamDestroy(static_cast<cudaStream_t>(stream))); }
 int clear(void* memory, size_t bytes, void* stream) {
   return take(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)));
+}
+int open_event(void** event) {
+  return take(cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming));
+}
+int close_event(void* event) { return take(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
+int record(void* event, void* stream) {
+  return take(cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)));
+}
+int query(void* event) { return take(cudaEventQuery(static_cast<cudaEvent_t>(event))); }
+int wait_event(void* stream, void* event) {
+  return take(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event), 0));
 }
 int synchronize(void* stream) { return take(cudaStreamSynchronize(static_cast<cudaStream_t>(stream))); }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "transport/digest.h"
 #include "transport/frame.h"
 
 namespace skv::transport {
@@ -112,6 +113,8 @@ std::vector<std::byte> encode(const Hello& hello) {
   w.put(hello.auth);
   w.put(hello.heartbeat_ms);
   w.put(hello.planes);
+  w.put(hello.nccl_version);
+  w.put(hello.place);
   w.pad_to(kHelloBytes);
   return w.take();
 }
@@ -134,6 +137,8 @@ Hello decode_hello(std::span<const std::byte> body) {
   hello.auth = r.get<std::uint32_t>();
   hello.heartbeat_ms = r.get<std::uint32_t>();
   hello.planes = r.get<std::uint32_t>();
+  hello.nccl_version = r.get<std::uint32_t>();
+  hello.place = r.get<std::uint64_t>();
   want_zero("HELLO", r.rest());
   if (hello.protocol_min > hello.protocol_max) {
     fail(SKV_E_PROTOCOL, "HELLO protocol range %u..%u is empty", hello.protocol_min, hello.protocol_max);
@@ -181,21 +186,63 @@ Offer decode_offer(std::span<const std::byte> body) {
 }
 
 std::vector<std::byte> encode(const Accept& accept) {
-  Writer w(16);
+  Writer w(24);
   w.put(accept.total);
   w.put(accept.entries);
   w.pad_to(16);
+  if (accept.operations != 0) w.put(accept.operations);
   return w.take();
 }
 
 Accept decode_accept(std::span<const std::byte> body) {
-  want_size("ACCEPT", body, 16);
+  if (body.size() != 24) want_size("ACCEPT", body, 16);
   Reader r(body);
   Accept accept;
   accept.total = r.get<std::uint64_t>();
   accept.entries = r.get<std::uint32_t>();
-  want_zero("ACCEPT", r.rest());
+  want_zero("ACCEPT", r.next(4));
+  if (body.size() == 24) {
+    accept.operations = r.get<std::uint64_t>();
+    if (accept.operations == 0) fail(SKV_E_PROTOCOL, "ACCEPT of 24 bytes without operations");
+  }
   return accept;
+}
+
+std::uint64_t operations_of(std::int32_t plane, std::span<const std::uint64_t> layer_bytes) {
+  Writer w(8 + 8 * layer_bytes.size());
+  w.put(static_cast<std::uint32_t>(plane));
+  w.put(static_cast<std::uint32_t>(layer_bytes.size()));
+  for (const std::uint64_t bytes : layer_bytes) w.put(bytes);
+  const std::uint64_t hash = digest64(w.take());
+  return hash == 0 ? 1 : hash;
+}
+
+std::vector<std::byte> encode(const Ready& ready) {
+  Writer w(kReadyFixed + ready.words.size());
+  w.put(ready.first);
+  w.put(ready.count);
+  w.put(static_cast<std::uint32_t>(ready.words.size()));
+  w.put(std::uint32_t{0});
+  const std::size_t fixed = kReadyFixed;
+  std::vector<std::byte> out = w.take();
+  out.resize(fixed);
+  out.insert(out.end(), ready.words.begin(), ready.words.end());
+  return out;
+}
+
+Ready decode_ready(std::span<const std::byte> body) {
+  Reader r(body);
+  Ready ready;
+  ready.first = r.get<std::uint32_t>();
+  ready.count = r.get<std::uint32_t>();
+  const auto length = r.get<std::uint32_t>();
+  want_zero("READY", r.next(4));
+  if (length > kMaxReadyWords)
+    fail(SKV_E_PROTOCOL, "READY with %u bytes of the plane, want at most %zu", length, kMaxReadyWords);
+  want_size("READY", body, kReadyFixed + std::size_t{length});
+  const auto words = r.rest();
+  ready.words.assign(words.begin(), words.end());
+  return ready;
 }
 
 std::vector<std::byte> encode(const Credit& credit) {

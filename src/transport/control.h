@@ -40,6 +40,8 @@ struct Hello {
   std::uint32_t auth = 0;          // kAuthNone, or kAuthPsk: AUTH frames follow
   std::uint32_t heartbeat_ms = 0;  // the sender of this HELLO wants to hear something that often; 0: it does not say
   std::uint32_t planes = 0;        // offered for payloads (plane.h); 0: `plane` alone
+  std::uint32_t nccl_version = 0;  // ncclGetVersion, when planes has NCCL
+  std::uint64_t place = 0;         // tells ends on one device of one process; 0: it does not
 };
 std::vector<std::byte> encode(const Hello& hello);
 Hello decode_hello(std::span<const std::byte> body);
@@ -58,9 +60,26 @@ Offer decode_offer(std::span<const std::byte> body);
 struct Accept {
   std::uint64_t total = 0;
   std::uint32_t entries = 0;
+  std::uint64_t operations = 0;  // planes outside the stream: operations_of() what was offered
 };
+// Of 16 bytes, or of 24 with operations.
 std::vector<std::byte> encode(const Accept& accept);
 Accept decode_accept(std::span<const std::byte> body);
+
+// What both ends of a plane outside the stream will post, from the offer: never 0.
+std::uint64_t operations_of(std::int32_t plane, std::span<const std::uint64_t> layer_bytes);
+
+// Planes outside the stream. Of the receiver, once: count 0, it can take bytes. Of the sender, for each group of
+// entries: it posts [first, first + count) now, and the receiver is to do the same.
+inline constexpr std::size_t kReadyFixed = 16;
+inline constexpr std::size_t kMaxReadyWords = 4096;
+struct Ready {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+  std::vector<std::byte> words;  // the plane's own, e.g. how to meet
+};
+std::vector<std::byte> encode(const Ready& ready);
+Ready decode_ready(std::span<const std::byte> body);
 
 // How many payload bytes of the transfer the sender may have sent so far. Only grows, never beyond the total.
 struct Credit {

@@ -41,6 +41,12 @@ void Core::start(Lock&) {
   if (closing) fail(SKV_E_CLOSED, "the endpoint was destroyed");
   if (draining) fail(SKV_E_CLOSED, "the endpoint is draining");
   if (started) return;
+  if ((options.planes & plane_bit(SKV_PLANE_NCCL)) != 0 && !nccl_) {
+    const auto path = options.libraries.find(SKV_PLANE_NCCL);
+    nccl_ = std::make_shared<NcclPlane>(path == options.libraries.end() ? std::string() : path->second,
+                                        options.device_calls == nullptr ? cuda_calls() : *options.device_calls,
+                                        options.device, options.abort_ns);
+  }
   credit_ = std::make_shared<CreditPool>(options.endpoint_credit);
   events.resize(options.events);
   if (!options.progress_thread) {
@@ -219,6 +225,12 @@ void Core::close() noexcept {
     // Goodbyes leave as long as that is quick.
     const std::uint64_t deadline = add_ns(now_ns(), kLingerNs);
     if (started) wait(lock.get(), deadline, [&] { return peers_.empty(); });
+    // A plane lets go within its own bound, or the watch over it says that it cannot.
+    const std::uint64_t bound = add_ns(add_ns(now_ns(), 2 * options.abort_ns), 1'000'000'000);
+    if (started) wait(lock.get(), bound, [&] { return letting_go_.empty(); });
+    for (const auto& peer : std::vector(letting_go_.begin(), letting_go_.end())) {
+      while (!peer->stopping.empty()) released(*peer, peer->stopping.begin()->first, true);
+    }
     for (const auto& peer : std::vector(peers_.begin(), peers_.end())) link_gone(*peer);
     listeners.clear();
     closed_ = true;
@@ -345,6 +357,10 @@ std::shared_ptr<Peer> Core::make_peer(bool connecting, Carrier carrier, std::uin
     config.card.assign(ucx_->address().begin(), ucx_->address().end());
     fill_random(config.token);
   }
+  if (nccl_) {
+    config.nccl_version = nccl_->version();
+    config.place = nccl_->place();
+  }
   // Within one process there is nobody to keep out. TLS proves the key by itself.
   std::int32_t security = carrier == Carrier::kInproc ? SKV_SECURITY_NONE : options.security;
   if (carrier == Carrier::kUnix && security == SKV_SECURITY_TLS) security = SKV_SECURITY_NONE;
@@ -438,6 +454,7 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
       }
       kick_ucx();
     }
+    if (peer.plane == SKV_PLANE_NCCL) open_lane(peer);
     stats.handshakes_ok++;
     note(peer, SKV_EVENT_CONN_OPEN, SKV_OK, now - peer.made_at, now);
     if (!peer.connecting) accepted.push_back(peer.shared_from_this());
@@ -472,7 +489,10 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   const auto transfer = it->second;
   switch (event.kind) {
     case Event::Kind::kAccepted:
-      return accepted_now(*transfer, peer, now);
+      accepted_now(*transfer, peer, now);
+      return begin_on_lane(transfer, peer);
+    case Event::Kind::kReady:
+      return peer.lane->ready(event.id, *event.ready);
     case Event::Kind::kShrunk: {
       auto shrunk = transfer->shrunk ? std::make_shared<Shrunk>(*transfer->shrunk) : std::make_shared<Shrunk>();
       if (!transfer->shrunk) {
@@ -493,6 +513,35 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
       break;
   }
   peer.transfers.erase(it);
+  if (!transfer->on_lane) return on_ended(peer, transfer, event, now);
+  if (event.status == SKV_OK) {
+    peer.lane->finished(event.id);
+    return on_ended(peer, transfer, event, now);
+  }
+  // Its bytes are the caller's again only once the plane has let go of them.
+  const bool at_once = event.status != SKV_E_CANCELLED && event.status != SKV_E_TIMED_OUT;
+  const std::uint64_t id = event.id;
+  peer.stopping.emplace(id, Peer::Stopping{transfer, std::move(event)});
+  letting_go_.insert(peer.shared_from_this());
+  peer.lane->stop(id, at_once || peer.session.is_closed());
+}
+
+void Core::released(Peer& peer, std::uint64_t id, bool poisoned) {
+  auto node = peer.stopping.extract(id);
+  if (node.empty()) return;
+  if (peer.stopping.empty()) letting_go_.erase(peer.shared_from_this());
+  auto& [transfer, event] = node.mapped();
+  if (poisoned) {
+    bury(transfer->keep_alive);
+    bury(transfer->owner);
+    event.message = std::string("the device could not be made to let go of the bytes, which are lost; first it was ") +
+                    status_name(event.status) + ": " + event.message;
+    event.status = SKV_E_POISONED;
+  }
+  on_ended(peer, transfer, event, now_ns());
+}
+
+void Core::on_ended(Peer& peer, const std::shared_ptr<Transfer>& transfer, Event& event, std::uint64_t now) {
   transfer->moved = event.moved;
   (transfer->sending ? stats.bytes_sent : stats.bytes_received) += event.moved;
   const std::uint64_t took = transfer->accepted_at == 0 ? 0 : now - transfer->accepted_at;
@@ -526,6 +575,89 @@ void Core::on_event(Peer& peer, Event& event, std::uint64_t now) {
   }
   if (event.status != SKV_OK) stats.failed++;
   end(transfer, event.status, std::move(event.message), now);
+}
+
+// -------------------------------------------------------------------------------------- planes outside the stream
+
+namespace {
+
+// Brings a lane's words to the progress loop.
+class CoreOwner final : public LaneOwner {
+ public:
+  CoreOwner(std::weak_ptr<Core> core, std::weak_ptr<Peer> peer) : core_(std::move(core)), peer_(std::move(peer)) {}
+
+  void say(std::uint64_t id, Ready ready) override {
+    tell([id, ready = std::move(ready)](Core&, Peer& peer) { peer.session.ready(id, ready); });
+  }
+  void posted(std::uint64_t id, std::uint32_t entries, std::shared_ptr<void> event) override {
+    tell([id, entries, event = std::move(event)](Core& core, Peer& peer) {
+      const auto it = peer.transfers.find(id);
+      if (it != peer.transfers.end()) it->second->posted.push_back({entries, event});
+      core.wake();
+    });
+  }
+  void arrived(std::uint64_t id, std::uint32_t entries, std::uint64_t bytes) override {
+    tell([=](Core&, Peer& peer) { peer.session.arrived(id, entries, bytes); });
+  }
+  void completed(std::uint64_t id, DigestRoot root) override {
+    tell([=](Core&, Peer& peer) { peer.session.completed(id, root); });
+  }
+  void failed(std::uint64_t id, skv_status status, std::string message) override {
+    tell([id, status, message = std::move(message)](Core&, Peer& peer) { peer.session.cancel(id, status, message); });
+  }
+  void released(std::uint64_t id, bool poisoned) override {
+    tell([=](Core& core, Peer& peer) { core.released(peer, id, poisoned); });
+  }
+
+ private:
+  template <typename Told>
+  void tell(Told told) {
+    const auto core = core_.lock();
+    if (!core) return;
+    core->post([weak = peer_, told = std::move(told)] {
+      const auto peer = weak.lock();
+      if (!peer) return;
+      told(peer->core, *peer);
+      peer->core.process(*peer);
+    });
+  }
+
+  const std::weak_ptr<Core> core_;
+  const std::weak_ptr<Peer> peer_;
+};
+
+}  // namespace
+
+void Core::open_lane(Peer& peer) {
+  const std::uint64_t place = peer.session.peer().place;
+  peer.lane = nccl_->open(peer.session.epoch(), place != 0 && place == nccl_->place(),
+                          std::make_shared<CoreOwner>(weak_from_this(), peer.weak_from_this()));
+}
+
+const NcclPlane* Core::device_plane(const Peer& peer) const {
+  if (!peer.lane) return nullptr;
+  nccl_->need_whole();
+  return nccl_.get();
+}
+
+void Core::begin_on_lane(const std::shared_ptr<Transfer>& transfer, Peer& peer) {
+  if (!peer.lane) return;
+  transfer->on_lane = peer.lane_used = true;
+  LaneTransfer begun;
+  begun.id = transfer->id;
+  begun.sending = transfer->sending;
+  if (transfer->sending) {
+    // Read only: LaneTransfer says so.
+    begun.bytes = {const_cast<std::byte*>(transfer->source.data()), transfer->source.size()};
+    begun.layer_bytes = transfer->layer_bytes;
+    begun.ready = transfer->ready;
+    begun.keep = transfer->keep_alive;
+  } else {
+    begun.bytes = transfer->destination;
+    begun.layer_bytes = transfer->offer->layer_bytes;
+    begun.keep = transfer->owner;
+  }
+  peer.lane->begin(std::move(begun));
 }
 
 void Core::on_closed(Peer& peer, Event& event, std::uint64_t now) {

@@ -25,7 +25,10 @@
 #include <asio/steady_timer.hpp>
 
 #include "transport/endpoint.h"
+#include "transport/issuing.h"
+#include "transport/lane.h"
 #include "transport/link.h"
+#include "transport/nccl_plane.h"
 #include "transport/observe.h"
 #include "transport/ready_set.h"
 #include "transport/session.h"
@@ -72,8 +75,17 @@ struct Transfer {
   std::shared_ptr<const void> keep_alive;  // send side
   std::shared_ptr<void> owner;             // receive side, library-allocated
   std::span<std::byte> destination;
-  std::shared_ptr<const Shrunk> shrunk;  // receive side: what its sender made smaller meanwhile; null: nothing
-  bool early = false;                    // receive side: layers may be read before the transfer ended
+  std::shared_ptr<const Shrunk> shrunk;    // receive side: what its sender made smaller meanwhile; null: nothing
+  std::span<const std::byte> source;       // send side, planes outside the stream
+  std::vector<std::uint64_t> layer_bytes;  // the same
+  std::uint32_t ready = 0;                 // the same: leading entries that hold their bytes
+  struct Posted {
+    std::uint32_t entries;
+    std::shared_ptr<void> event;
+  };
+  std::vector<Posted> posted;  // receive side: entries on the device's way, and the event behind them
+  bool on_lane = false;        // a plane outside the stream moves it
+  bool early = false;          // receive side: layers may be read before the transfer ended
   bool taken = false;
   void* handle = nullptr;
   bool report = false;  // something for Endpoint::poll
@@ -92,6 +104,15 @@ struct Peer : std::enable_shared_from_this<Peer> {
   bool opened = false;
   bool link_gone = false;
   std::unique_ptr<Link> link;
+  std::unique_ptr<Lane> lane;  // of a plane outside the stream
+  bool lane_used = false;      // a transfer began on it
+  std::set<bool> lent;         // directions whose communicator is the caller's
+  // Over for the session, while the lane may still touch their bytes.
+  struct Stopping {
+    std::shared_ptr<Transfer> transfer;
+    Event event;
+  };
+  std::map<std::uint64_t, Stopping> stopping;
   asio::steady_timer timer;
   std::uint64_t timer_at = kNever;
   std::uint64_t linger_until = kNever;
@@ -123,6 +144,9 @@ struct Options {
   std::size_t events = 1024;
   PlaneSet planes = 0;                            // 0: the control stream's own
   std::map<std::int32_t, std::string> libraries;  // that planes load, where not the usual ones
+  std::int32_t device = 0;                        // of plane nccl
+  std::uint64_t abort_ns = 5'000'000'000;
+  DeviceCalls* device_calls = nullptr;  // null: CUDA's
   std::int32_t security = SKV_SECURITY_NONE;
   std::shared_ptr<const SecretKey> psk;
   std::shared_ptr<const TlsIdentity> tls;
@@ -145,7 +169,8 @@ class Core : public std::enable_shared_from_this<Core> {
   std::vector<std::unique_ptr<Listener>> listeners;
 
   void start(Lock& lock);  // freezes the options, starts the progress thread
-  // What UCX needs, if PLANES has it: before the first conn of a URI that goes by this device ("": any). Throws UNAVAILABLE.
+  // What UCX needs, if PLANES has it: before the first conn of a URI that goes by this device ("": any). Throws
+  // UNAVAILABLE.
   void open_ucx(const std::string& device);
   void close() noexcept;
   // Waits until done() or the deadline; drives progress itself if that is the caller's business. False: deadline.
@@ -164,6 +189,13 @@ class Core : public std::enable_shared_from_this<Core> {
   void end(const std::shared_ptr<Transfer>& transfer, skv_status status, std::string message, std::uint64_t now);
   void offered(const std::shared_ptr<Transfer>& transfer, Peer& peer, std::uint64_t id,
                std::shared_ptr<const Offer> offer, std::uint64_t at);
+  // The plane whose memory the payloads of this conn are in, null: the host's. Throws POISONED once it is of no use.
+  const NcclPlane* device_plane(const Peer& peer) const;
+  void begin_on_lane(const std::shared_ptr<Transfer>& transfer, Peer& peer);
+  // A lane let go of a transfer that had been stopped.
+  void released(Peer& peer, std::uint64_t id, bool poisoned);
+  void wake() { notify(); }
+  DeviceCalls& device_calls() const { return options.device_calls == nullptr ? cuda_calls() : *options.device_calls; }
   // An offer was accepted, here or there.
   void accepted_now(Transfer& transfer, const Peer& peer, std::uint64_t now);
 
@@ -197,6 +229,8 @@ class Core : public std::enable_shared_from_this<Core> {
             const Transfer* transfer = nullptr);
   void on_event(Peer& peer, Event& event, std::uint64_t now);
   void on_closed(Peer& peer, Event& event, std::uint64_t now);
+  void open_lane(Peer& peer);
+  void on_ended(Peer& peer, const std::shared_ptr<Transfer>& transfer, Event& event, std::uint64_t now);
   void arm(Peer& peer);
   void drain_peer(Peer& peer);
   void share_credit();
@@ -216,8 +250,10 @@ class Core : public std::enable_shared_from_this<Core> {
   bool closed_ = false;  // close() is done with every link
   std::condition_variable_any changed_;
   std::shared_ptr<CreditPool> credit_;
-  bool sharing_credit_ = false;   // share_credit() is posted
-  std::uint64_t admissions_ = 0;  // handshakes that may begin now, and since when
+  std::shared_ptr<NcclPlane> nccl_;
+  std::set<std::shared_ptr<Peer>> letting_go_;  // whose stopping is not empty
+  bool sharing_credit_ = false;                 // share_credit() is posted
+  std::uint64_t admissions_ = 0;                // handshakes that may begin now, and since when
   std::uint64_t admitted_at_ = 0;
   std::uint64_t peers_made_ = 0;
   bool driving_ = false;          // a caller is inside run_once

@@ -24,7 +24,7 @@ constexpr std::int64_t kMaxMs = 24LL * 3600 * 1000;
 
 // Planes that this build can offer.
 constexpr PlaneSet kPlanes =
-    plane_bit(SKV_PLANE_INPROC) | plane_bit(SKV_PLANE_INLINE) | plane_bit(SKV_PLANE_UCX);
+    plane_bit(SKV_PLANE_INPROC) | plane_bit(SKV_PLANE_INLINE) | plane_bit(SKV_PLANE_NCCL) | plane_bit(SKV_PLANE_UCX);
 
 PlaneSet want_planes(std::int64_t value) {
   if (value <= 0 || value > UINT32_MAX || (static_cast<PlaneSet>(value) & ~kKnownPlanes) != 0) {
@@ -107,8 +107,14 @@ void Endpoint::set(std::int32_t key, std::int64_t value) {
     case SKV_ENDPOINT_PLANES:
       options.planes = want_planes(value);
       return;
+    case SKV_ENDPOINT_DEVICE:
+      options.device = static_cast<std::int32_t>(ranged("DEVICE", value, 0, 1023));
+      return;
+    case SKV_ENDPOINT_ABORT_MS:
+      options.abort_ns = ranged("ABORT_MS", value, 1, kMaxMs) * 1'000'000;
+      return;
     default:
-      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_PLANES);
+      fail(SKV_E_KEY, "endpoint option %d, want 1..%d", key, SKV_ENDPOINT_ABORT_MS);
   }
 }
 
@@ -147,6 +153,11 @@ void Endpoint::set_security(std::int32_t security, std::shared_ptr<const SecretK
   core_->options.security = security;
   core_->options.psk = std::move(psk);
   core_->options.tls = std::move(tls);
+}
+
+void Endpoint::use_device_calls(DeviceCalls& calls) {
+  ApiLock lock(*core_);
+  core_->options.device_calls = &calls;
 }
 
 void Endpoint::set_library(std::int32_t plane, const char* path) {

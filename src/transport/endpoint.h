@@ -59,6 +59,7 @@ struct Received {
   std::vector<std::uint64_t> layer_bytes;  // as offered
   std::shared_ptr<const Shrunk> shrunk;    // null: nothing got smaller
   bool ended = true;                       // false: taken early, layers are still arriving (Request::arrival)
+  std::int32_t device = -1;                // whose memory the bytes are in; -1: the host's
 };
 
 // How far a payload that was taken early has come.
@@ -68,6 +69,8 @@ struct Arrival {
   std::uint64_t wire_ns = 0;  // when ended
   std::shared_ptr<const Shrunk> shrunk;
 };
+
+class DeviceCalls;  // device_calls.h
 
 class Conn {
  public:
@@ -81,6 +84,7 @@ class Conn {
 
   // skv_send. Throws CLOSED, TIMED_OUT, NO_RESOURCE, and for a parcel that makes no sense EMPTY, RANGE, ARGUMENT.
   std::shared_ptr<Request> send(std::uint64_t key, Parcel parcel, std::uint64_t deadline);
+  void lend(void* communicator, bool sending);  // skv_conn_set_communicator. NULL, STATE, ARGUMENT, RANGE, NCCL.
   // skv_recv_offer. Throws CLOSED, TIMED_OUT (deadline already past).
   std::shared_ptr<Request> recv_offer(std::uint64_t deadline);
 
@@ -136,6 +140,7 @@ class Endpoint {
   void set_psk(std::int32_t security, const std::uint8_t* key, std::size_t bytes);  // skv_endpoint_set_psk
   void set_tls(const char* certificate, const char* key, const char* authority,
                const char* peer_name);                                     // skv_endpoint_set_tls
+  void use_device_calls(DeviceCalls& calls);                               // tests: in the place of CUDA's
   void set_library(std::int32_t plane, const char* path);                  // skv_endpoint_set_library
   void listen(const char* uri, char* bound, std::size_t capacity);         // skv_listen; bound may be null
   std::shared_ptr<Conn> accept(std::uint64_t deadline);                    // skv_accept

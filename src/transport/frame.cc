@@ -64,6 +64,7 @@ Shape shape_of(FrameType type) {
     case FrameType::kOffer:
       return {80, kMaxControlBytes, true};
     case FrameType::kAccept:
+      return {16, 24, true};
     case FrameType::kCredit:
       return {16, 16, true};
     case FrameType::kData:
@@ -87,7 +88,7 @@ Shape shape_of(FrameType type) {
     case FrameType::kAttach:
       return {9, 8 + kMaxCardBytes, false};
     case FrameType::kReady:
-      break;
+      return {16, 16 + 4096, true};
   }
   fail(SKV_E_PROTOCOL, "frame type %u, which this version does not speak", static_cast<unsigned>(type));
 }
@@ -95,8 +96,9 @@ Shape shape_of(FrameType type) {
 }  // namespace
 
 const char* frame_name(FrameType type) noexcept {
-  constexpr const char* kNames[] = {"?",    "HELLO",  "AUTH",   "OFFER", "ACCEPT", "REJECT", "READY", "DATA",  "COMMIT",
-                                    "DONE", "CANCEL", "CREDIT", "PING",  "PONG",   "GOAWAY", "ERROR", "SHRINK", "ATTACH"};
+  constexpr const char* kNames[] = {"?",     "HELLO", "AUTH",   "OFFER", "ACCEPT", "REJECT",
+                                    "READY", "DATA",  "COMMIT", "DONE",  "CANCEL", "CREDIT",
+                                    "PING",  "PONG",  "GOAWAY", "ERROR", "SHRINK", "ATTACH"};
   const auto index = static_cast<std::size_t>(type);
   return index < std::size(kNames) ? kNames[index] : "?";
 }

@@ -24,7 +24,7 @@ enum class FrameType : std::uint8_t {
   kOffer = 3,
   kAccept = 4,
   kReject = 5,
-  kReady = 6,  // reserved for device planes
+  kReady = 6,  // planes outside the stream
   kData = 7,
   kCommit = 8,
   kDone = 9,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conn and Request.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -94,12 +95,30 @@ std::shared_ptr<Request> Conn::send(std::uint64_t key, Parcel parcel, std::uint6
   }
   transfer->peer = peer_;
   transfer->plane = peer_->plane;
+  if (const NcclPlane* plane = core_->device_plane(*peer_)) {
+    if (!parcel.bytes.empty()) plane->need_reach(parcel.bytes.data(), parcel.bytes.size(), "payload");
+    transfer->source = parcel.bytes;
+    transfer->layer_bytes = offer.layer_bytes;
+    transfer->ready = parcel.ready;
+  }
   transfer->id = peer_->session.offer(std::move(offer), parcel.bytes, deadline, parcel.ready);
   peer_->transfers.emplace(transfer->id, transfer);
   transfer->offered_at = now_ns();
   core_->note_offer(*peer_, *transfer);
   core_->process(*peer_);
   return std::make_shared<Request>(core_, transfer);
+}
+
+void Conn::lend(void* communicator, bool sending) {
+  if (communicator == nullptr) fail(SKV_E_NULL, "communicator is NULL");
+  ApiLock lock(*core_);
+  const NcclPlane* plane = peer_->session.is_open() ? core_->device_plane(*peer_) : nullptr;
+  if (plane == nullptr) fail(SKV_E_STATE, "the conn is closed, or its plane is not nccl");
+  if (peer_->lane_used || peer_->lent.contains(sending)) {
+    fail(SKV_E_STATE, "a communicator is lent once for each direction and before the first transfer");
+  }
+  plane->lend(*peer_->lane, communicator, sending);
+  peer_->lent.insert(sending);
 }
 
 std::shared_ptr<Request> Conn::recv_offer(std::uint64_t deadline) {
@@ -226,6 +245,8 @@ void Request::extend(std::uint32_t ready) {
   const auto peer = transfer_->peer.lock();
   if (!peer || transfer_->state == SKV_REQUEST_ENDED) return;
   peer->session.extend(transfer_->id, ready);
+  transfer_->ready = std::max(transfer_->ready, ready);
+  if (transfer_->on_lane) peer->lane->extend(transfer_->id, ready);
   core_->process(*peer);
 }
 
@@ -262,8 +283,32 @@ Arrival Request::arrival() const {
   return {transfer.entries, true, transfer.ended_at - transfer.accepted_at, transfer.shrunk};
 }
 
-void Request::stream_wait(std::int32_t, void*) {
-  fail(SKV_E_UNAVAILABLE, "this build has no device plane; wait for layers with skv_request_wait_layer");
+void Request::stream_wait(std::int32_t layer, void* stream) {
+  ApiLock lock(*core_);
+  const Transfer& transfer = *transfer_;
+  if (transfer.sending) fail(SKV_E_STATE, "layers arrive at the receiver, this request sends");
+  if (!transfer.on_lane) {
+    if (!is_external(transfer.plane)) {
+      fail(SKV_E_UNAVAILABLE,
+           "this conn's plane brings bytes to the host; wait for layers with skv_request_wait_layer");
+    }
+    fail(SKV_E_STATE, "the offer was not accepted yet");
+  }
+  const auto layers = static_cast<std::int64_t>(transfer.entries) - 1;
+  if (layer < 0 || layer >= layers)
+    fail(SKV_E_RANGE, "layer %d, the offer has %lld", layer, static_cast<long long>(layers));
+  const auto want = static_cast<std::uint32_t>(layer) + 2;  // entry 0 is the payload's header
+  const auto found = [&] {
+    return std::find_if(transfer.posted.begin(), transfer.posted.end(),
+                        [&](const Transfer::Posted& posted) { return posted.entries >= want; });
+  };
+  core_->wait(lock.get(), kNever,
+              [&] { return found() != transfer.posted.end() || transfer.state == SKV_REQUEST_ENDED; });
+  if (transfer.state == SKV_REQUEST_ENDED && transfer.status != SKV_OK) throw Error(transfer.status, transfer.message);
+  if (found() == transfer.posted.end()) return;
+  const auto event = found()->event;
+  DeviceCalls& calls = core_->device_calls();
+  check_device(calls, calls.wait_event(stream, event.get()), "making the stream wait");
 }
 
 void Request::accept(void* buffer, std::size_t bytes, std::uint64_t deadline) {
@@ -273,17 +318,21 @@ void Request::accept(void* buffer, std::size_t bytes, std::uint64_t deadline) {
   want_offered(transfer);
   const auto peer = peer_of(transfer);
   std::shared_ptr<void> owner;
+  const NcclPlane* plane = core_->device_plane(*peer);
   if (buffer == nullptr) {
-    owner = allocate_buffer(transfer.total);
+    owner = plane != nullptr ? plane->allocate(transfer.total) : allocate_buffer(transfer.total);
     buffer = owner.get();
     bytes = transfer.total;
   } else if (reinterpret_cast<std::uintptr_t>(buffer) % 16 != 0) {
     fail(SKV_E_ARGUMENT, "buffer %p is not 16-byte aligned", buffer);
+  } else if (plane != nullptr && bytes > 0) {
+    plane->need_reach(buffer, bytes, "buffer");
   }
   peer->session.accept(transfer.id, {static_cast<std::byte*>(buffer), bytes}, deadline);
   transfer.owner = std::move(owner);
   transfer.destination = {static_cast<std::byte*>(buffer), transfer.total};
   core_->accepted_now(transfer, *peer, now_ns());
+  core_->begin_on_lane(transfer_, *peer);
   core_->process(*peer);
 }
 
@@ -332,7 +381,8 @@ Received Request::take() {
           transfer.plane,
           transfer.offer->layer_bytes,
           transfer.shrunk,
-          ended};
+          ended,
+          transfer.on_lane ? core_->options.device : -1};
 }
 
 void Request::give_back(Received received) {

@@ -42,6 +42,8 @@ void Session::stage_hello() {
       std::clamp<std::uint64_t>(config_.heartbeat_ns / 1'000'000, 1, std::numeric_limits<std::uint32_t>::max()));
   hello.auth = config_.psk ? kAuthPsk : kAuthNone;
   hello.planes = config_.planes;
+  hello.nccl_version = config_.nccl_version;
+  hello.place = config_.place;
   hellos_[0] = encode(hello);
   stage(FrameType::kHello, 0, hellos_[0]);
 }
@@ -394,7 +396,9 @@ std::uint64_t Session::offer(Offer offer, std::span<const std::byte> bytes, std:
   }
   const std::uint64_t id = next_id_;
   std::vector<std::byte> body = encode(offer);
+  const std::uint64_t operations = is_external(plane_) ? operations_of(plane_, offer.layer_bytes) : 0;
   auto sending = std::make_unique<Sending>(bytes, std::move(offer.layer_bytes), ready, deadline);
+  sending->operations = operations;
   stage(FrameType::kOffer, id, std::move(body));
   sending_.emplace(id, std::move(sending));
   next_id_ += 2;
@@ -448,9 +452,13 @@ void Session::accept(std::uint64_t id, std::span<std::byte> destination, std::ui
   if (destination.size() < offer.total) {
     fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, want %llu", destination.size(), ull(offer.total));
   }
-  stage(FrameType::kAccept, id, encode(Accept{offer.total, static_cast<std::uint32_t>(offer.layer_bytes.size())}));
+  const bool external = is_external(plane_);
+  const std::uint64_t operations = external ? operations_of(plane_, offer.layer_bytes) : 0;
+  stage(FrameType::kAccept, id,
+        encode(Accept{offer.total, static_cast<std::uint32_t>(offer.layer_bytes.size()), operations}));
   receiving.accept(destination);
   receiving.deadline = deadline;
+  if (external) return;
   if (config_.credit) config_.credit->join();
   grant(id, receiving);
 }
@@ -471,7 +479,9 @@ void Session::cancel(std::uint64_t id, skv_status status, std::string_view messa
   const bool taken_back =
       committed && std::erase_if(staged_, [id](const Staged& f) { return f.commit_of == id && f.sent == 0; }) > 0;
   finish(id, status, std::string(message), true);
-  if (!committed || taken_back) stage(FrameType::kCancel, id, encode(Verdict{status, std::string(message)}));
+  // What was lost here is nothing that the peer need give up.
+  const skv_status told = status == SKV_E_POISONED ? SKV_E_UNAVAILABLE : status;
+  if (!committed || taken_back) stage(FrameType::kCancel, id, encode(Verdict{told, std::string(message)}));
 }
 
 void Session::close(std::string_view message) {
@@ -482,6 +492,57 @@ void Session::close(std::string_view message) {
     stage(FrameType::kGoaway, 0, encode(Verdict{SKV_E_CLOSED, std::string(message)}));
   }
   close_with(SKV_E_CLOSED, std::string(message));
+}
+
+void Session::ready(std::uint64_t id, const Ready& ready) {
+  if (const auto it = receiving_.find(id); it != receiving_.end()) {
+    it->second->said_ready = true;
+  } else if (const auto out = sending_.find(id); out != sending_.end()) {
+    out->second->posted = ready.first + ready.count;
+  } else {
+    return;
+  }
+  stage(FrameType::kReady, id, encode(ready));
+}
+
+void Session::arrived(std::uint64_t id, std::uint32_t entries, std::uint64_t bytes) {
+  if (const auto out = sending_.find(id); out != sending_.end()) out->second->moved = bytes;
+  const auto it = receiving_.find(id);
+  if (it == receiving_.end()) return;
+  it->second->arrived = entries;
+  it->second->moved = bytes;
+  Event event;
+  event.kind = Event::Kind::kLayer;
+  event.id = id;
+  event.layers = entries;
+  event.moved = bytes;
+  push(std::move(event));
+}
+
+void Session::completed(std::uint64_t id, const DigestRoot& root) {
+  if (const auto out = sending_.find(id); out != sending_.end()) {
+    Sending& sending = *out->second;
+    const Accept terms = sending.terms();
+    sending.state = Sending::State::kCommitted;
+    sending.moved = terms.total;
+    return stage(FrameType::kCommit, id, encode(Commit{terms.total, root.value, root.leaves, terms.entries}));
+  }
+  const auto it = receiving_.find(id);
+  if (it == receiving_.end()) return;
+  it->second->root = root;
+  if (!it->second->commit) return;
+  try {
+    conclude(id, it->second->matches(*it->second->commit, root));
+  } catch (const Error& error) {
+    fail_with(error);
+  }
+}
+
+void Session::conclude(std::uint64_t id, bool good) {
+  const Verdict verdict =
+      good ? Verdict{SKV_OK, ""} : Verdict{SKV_E_CHECKSUM, "the root digest differs from the one committed"};
+  stage(FrameType::kDone, id, encode(verdict));
+  finish(id, verdict.status, verdict.reason, false);
 }
 
 void Session::drain(std::string_view message) {
@@ -514,7 +575,7 @@ void Session::finish(std::uint64_t id, skv_status status, std::string message, b
   sending_.erase(id);
   sate(id);
   if (const auto it = receiving_.find(id); it != receiving_.end()) {
-    if (config_.credit && it->second->state == Receiving::State::kMoving) {
+    if (config_.credit && it->second->state == Receiving::State::kMoving && !is_external(plane_)) {
       config_.credit->give_back(it->second->outstanding());
       config_.credit->leave();
     }

@@ -7,7 +7,8 @@
 // and its owner: while (session.next_event(e)) ...;  at session.next_timeout(): session.tick(now).
 // Spans from read_targets() and output() are valid until the next call of a method that is not const.
 //
-// Planned neighbour: a device plane takes over DATA between ACCEPT and COMMIT (READY frames).
+// On a plane outside the stream READY frames take the place of CREDIT and DATA: the owner moves the bytes between
+// kReady events and says how far it came (ready, arrived, completed).
 #pragma once
 
 #include <array>
@@ -40,6 +41,8 @@ struct SessionConfig {
   bool connecting = false;                // this end made the connection: its transfer ids are odd
   std::int32_t plane = SKV_PLANE_INLINE;  // the control stream's own
   PlaneSet planes = 0;                    // what payloads may move on; 0: `plane` alone
+  std::uint32_t nccl_version = 0;         // with NCCL among them
+  std::uint64_t place = 0;                // of its device; 0: none
   std::array<std::uint8_t, 32> fingerprint{};
   std::array<std::uint8_t, 16> nonce{};
   std::uint64_t epoch = 1;  // accepting end: what to call the connection, not 0
@@ -63,6 +66,7 @@ struct Event {
     kAccepted,  // our offer `id` was accepted
     kShrunk,    // entry `layers` of `id`, which comes to here, has `moved` bytes now: `shrink` says why
     kLayer,     // `layers` leading layers of `id` verified
+    kReady,     // plane outside the stream: `ready` of the other end about `id`
     kEnded,     // transfer `id` ended in `status`; its buffer is not touched any more
     kClosed,    // the connection ended in `status`; every transfer has ended before. output() may hold a last word
   };
@@ -74,6 +78,7 @@ struct Event {
   std::uint64_t moved = 0;
   std::shared_ptr<const Offer> offer;
   std::shared_ptr<const Shrink> shrink;
+  std::shared_ptr<const Ready> ready;
 };
 
 class Session {
@@ -135,6 +140,10 @@ class Session {
   void drain(std::string_view message);
   // Ends the connection with an ERROR frame that tells the peer why.
   void refuse(skv_status status, std::string_view message);
+  // Planes outside the stream; all do nothing for a transfer that has ended.
+  void ready(std::uint64_t id, const Ready& ready);  // says READY: receiver once, sender for each group
+  void arrived(std::uint64_t id, std::uint32_t entries, std::uint64_t bytes);  // so many leading ones are moved
+  void completed(std::uint64_t id, const DigestRoot& root);                    // all of them: COMMIT, or DONE after it
   // The pool has free bytes again: grants them to transfers that wait for some.
   void regrant();
 
@@ -146,6 +155,7 @@ class Session {
   bool starved() const noexcept { return !starved_.empty(); }
   std::uint64_t credit_stalls() const noexcept { return credit_stalls_; }  // times a sender here ran out of credit
   const Hello& peer() const noexcept { return peer_; }                     // all zero before kOpen
+  std::uint64_t epoch() const noexcept { return epoch_; }                  // 0 before kOpen
   std::int32_t plane() const noexcept { return plane_; }                   // negotiated; NONE before kOpen
   std::span<const std::byte> peer_card() const noexcept { return peer_card_; }
   std::uint64_t peer_token() const noexcept { return peer_token_; }
@@ -178,6 +188,7 @@ class Session {
   void on_offer(std::span<const std::byte> body);
   void on_accept(std::span<const std::byte> body);
   void on_credit(std::span<const std::byte> body);
+  void on_ready(std::span<const std::byte> body);
   void on_data_header();
   void on_data_end();
   void on_commit(std::span<const std::byte> body);
@@ -197,6 +208,7 @@ class Session {
   void stage_ahead(FrameType type, std::uint64_t id, std::vector<std::byte> body);
   Staged make_control(FrameType type, std::uint64_t id, std::vector<std::byte> body) const;
   void stage_data();
+  void conclude(std::uint64_t id, bool good);  // the receiver's last word
   void take_turn(std::uint64_t id, Sending& sending);
   void say(std::uint64_t id, Sending& sending, const Shrink& shrink);
   bool has_data() const noexcept;  // that waits for the link or for credit

@@ -20,6 +20,9 @@ bool may_cancel(skv_status status) {
     case SKV_E_CHECKSUM:
     case SKV_E_NO_RESOURCE:
     case SKV_E_UNAVAILABLE:
+    case SKV_E_NO_MEMORY:
+    case SKV_E_CUDA:
+    case SKV_E_NCCL:
       return true;
     default:
       return false;
@@ -35,6 +38,7 @@ skv_status connection_status(skv_status status) {
     case SKV_E_UNAVAILABLE:
     case SKV_E_TIMED_OUT:
     case SKV_E_AUTH:
+    case SKV_E_NCCL_VERSION:
       return status;
     default:
       return SKV_E_PROTOCOL;
@@ -133,6 +137,8 @@ void Session::dispatch(std::span<const std::byte> body) {
       return on_accept(body);
     case FrameType::kCredit:
       return on_credit(body);
+    case FrameType::kReady:
+      return on_ready(body);
     case FrameType::kCommit:
       return on_commit(body);
     case FrameType::kShrink:
@@ -151,7 +157,6 @@ void Session::dispatch(std::span<const std::byte> body) {
     case FrameType::kError:
       return on_error(body);
     case FrameType::kData:
-    case FrameType::kReady:
       break;
   }
   fail(SKV_E_PROTOCOL, "unexpected %s", frame_name(in_.type));
@@ -190,6 +195,10 @@ void Session::on_hello(std::span<const std::byte> body) {
   if (chosen == SKV_PLANE_NONE) {
     fail(SKV_E_UNAVAILABLE, "peer moves payloads on %s, want %s", plane_names(there).c_str(),
          plane_names(here).c_str());
+  }
+  if (chosen == SKV_PLANE_NCCL && hello.nccl_version != config_.nccl_version) {
+    fail(SKV_E_NCCL_VERSION, "peer runs NCCL %u, want this end's %u: both must load the same", hello.nccl_version,
+         config_.nccl_version);
   }
   peer_ = hello;
   plane_ = chosen;
@@ -262,6 +271,10 @@ void Session::on_accept(std::span<const std::byte> body) {
   Sending& sending = *sending_.at(id);
   if (sending.state != Sending::State::kOffered) fail(SKV_E_PROTOCOL, "a second ACCEPT");
   const Accept terms = sending.terms();
+  if (accept.operations != terms.operations) {
+    fail(SKV_E_PROTOCOL, "ACCEPT of operations %016llx, offered were %016llx", ull(accept.operations),
+         ull(terms.operations));
+  }
   if (accept.total != terms.total || accept.entries != terms.entries) {
     fail(SKV_E_PROTOCOL, "ACCEPT of %llu bytes in %u entries, offered were %llu in %u", ull(accept.total),
          accept.entries, ull(terms.total), terms.entries);
@@ -279,6 +292,7 @@ void Session::on_credit(std::span<const std::byte> body) {
   const std::uint64_t id = in_.transfer_id;
   if (!is_ours(id)) fail(SKV_E_PROTOCOL, "CREDIT for transfer %llu of its own", ull(id));
   if (ended_here(id)) return;
+  if (is_external(plane_)) fail(SKV_E_PROTOCOL, "CREDIT on a plane that has none");
   Sending& sending = *sending_.at(id);
   if (sending.state == Sending::State::kOffered) fail(SKV_E_PROTOCOL, "CREDIT before ACCEPT");
   if (credit.granted <= sending.granted || credit.granted > sending.terms().total) {
@@ -289,8 +303,36 @@ void Session::on_credit(std::span<const std::byte> body) {
   take_turn(id, sending);
 }
 
+void Session::on_ready(std::span<const std::byte> body) {
+  auto ready = std::make_shared<const Ready>(decode_ready(body));
+  const std::uint64_t id = in_.transfer_id;
+  if (!is_external(plane_)) fail(SKV_E_PROTOCOL, "READY on a plane whose bytes travel here");
+  if (ended_here(id)) return;
+  if (is_ours(id)) {
+    Sending& sending = *sending_.at(id);
+    if (sending.state != Sending::State::kMoving || sending.peer_ready) fail(SKV_E_PROTOCOL, "READY out of turn");
+    if (ready->first != 0 || ready->count != 0) fail(SKV_E_PROTOCOL, "READY of a receiver with entries");
+    sending.peer_ready = true;
+  } else {
+    Receiving& receiving = *receiving_.at(id);
+    const std::uint32_t left = static_cast<std::uint32_t>(receiving.offer().layer_bytes.size()) - receiving.posted;
+    if (!receiving.said_ready) fail(SKV_E_PROTOCOL, "READY before this end's");
+    if (ready->first != receiving.posted || ready->count == 0 || ready->count > left) {
+      fail(SKV_E_PROTOCOL, "READY of %u entries from %u, want some of %u from %u", ready->count, ready->first, left,
+           receiving.posted);
+    }
+    receiving.posted += ready->count;
+  }
+  Event event;
+  event.kind = Event::Kind::kReady;
+  event.id = id;
+  event.ready = std::move(ready);
+  push(std::move(event));
+}
+
 void Session::on_data_header() {
   const std::uint64_t id = in_.transfer_id;
+  if (is_external(plane_)) fail(SKV_E_PROTOCOL, "DATA on a plane whose bytes travel elsewhere");
   if (is_ours(id)) fail(SKV_E_PROTOCOL, "DATA for transfer %llu, which is ours", ull(id));
   if (ended_here(id)) {
     input_ = Input::kDiscard;
@@ -329,11 +371,14 @@ void Session::on_commit(std::span<const std::byte> body) {
     ended_.erase(id);
     return;
   }
-  const bool good = receiving_.at(id)->matches(commit);
-  const Verdict verdict =
-      good ? Verdict{SKV_OK, ""} : Verdict{SKV_E_CHECKSUM, "the root digest differs from the one committed"};
-  stage(FrameType::kDone, id, encode(verdict));
-  finish(id, verdict.status, verdict.reason, false);
+  Receiving& receiving = *receiving_.at(id);
+  if (!is_external(plane_)) return conclude(id, receiving.matches(commit));
+  if (receiving.commit || receiving.posted != receiving.offer().layer_bytes.size()) {
+    fail(SKV_E_PROTOCOL, "COMMIT out of turn");
+  }
+  receiving.commit = commit;
+  // Our own side of the plane may still be at it; completed() then concludes.
+  if (receiving.root) conclude(id, receiving.matches(commit, *receiving.root));
 }
 
 void Session::on_shrink(std::span<const std::byte> body) {

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
@@ -61,7 +60,8 @@ class StreamLink final : public Link {
   std::optional<std::uint64_t> holds() override {
     int bytes = 0;
     // Unix sockets count something else.
-    if (!connected_ || aborted_ || local_ || apart_ || ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+    if (!connected_ || aborted_ || local_ || apart_ || ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) != 0)
+      return std::nullopt;
     return static_cast<std::uint64_t>(std::max(bytes, 0));
   }
 

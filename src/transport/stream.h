@@ -2,12 +2,11 @@
 // A session over a connected stream socket, whatever its address family.
 #pragma once
 
-#include "transport/asio_setup.h"
-
 #include <asio/generic/stream_protocol.hpp>
 #include <string>
 #include <vector>
 
+#include "transport/asio_setup.h"
 #include "transport/core.h"
 
 namespace skv::transport {

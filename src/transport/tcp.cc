@@ -7,16 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <asio/ip/address.hpp>
+#include <asio/local/stream_protocol.hpp>
+#include <asio/steady_timer.hpp>
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <system_error>
 #include <thread>
-
-#include <asio/ip/address.hpp>
-#include <asio/local/stream_protocol.hpp>
-#include <asio/steady_timer.hpp>
 
 #include "error.h"
 #include "transport/stream.h"

@@ -2,15 +2,13 @@
 // The inline plane: sessions over TCP and Unix stream sockets, through Asio.
 #pragma once
 
-#include "transport/asio_setup.h"
-
+#include <asio/ip/tcp.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include <asio/ip/tcp.hpp>
-
+#include "transport/asio_setup.h"
 #include "transport/core.h"
 #include "transport/uri.h"
 

@@ -173,11 +173,11 @@ Context make_context() {
   Context context(SSL_CTX_new(TLS_method()));
   if (!context) out_of("SSL_CTX_new");
   SSL_CTX* c = context.get();
-  const bool good = SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION) == 1 &&
-                    SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION) == 1 && SSL_CTX_set_num_tickets(c, 0) == 1 &&
-                    // Without one, an end that verifies its peer takes no PSK.
-                    SSL_CTX_set_session_id_context(c, reinterpret_cast<const unsigned char*>(kIdentity),
-                                                   sizeof kIdentity - 1) == 1;
+  const bool good =
+      SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION) == 1 && SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION) == 1 &&
+      SSL_CTX_set_num_tickets(c, 0) == 1 &&
+      // Without one, an end that verifies its peer takes no PSK.
+      SSL_CTX_set_session_id_context(c, reinterpret_cast<const unsigned char*>(kIdentity), sizeof kIdentity - 1) == 1;
   if (!good) out_of("TLS 1.3");
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);

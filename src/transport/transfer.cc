@@ -154,4 +154,12 @@ bool Receiving::matches(const Commit& commit) const {
   return commit.root == leaves_.value();
 }
 
+bool Receiving::matches(const Commit& commit, const DigestRoot& root) const {
+  if (commit.total != offer_->total || commit.entries != cursor_.entries() || commit.leaves != root.leaves) {
+    fail(SKV_E_PROTOCOL, "COMMIT of %llu bytes, %u entries, %llu leaves, want %llu, %u, %llu", ull(commit.total),
+         commit.entries, ull(commit.leaves), ull(offer_->total), cursor_.entries(), ull(root.leaves));
+  }
+  return commit.root == root.value;
+}
+
 }  // namespace skv::transport

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -59,7 +60,7 @@ class Sending {
   bool all_framed() const noexcept { return cursor_.at_end(); }
   Frame next_frame(std::uint32_t most) noexcept;
   Commit commit() const noexcept;
-  Accept terms() const noexcept { return {offered_, cursor_.entries()}; }
+  Accept terms() const noexcept { return {offered_, cursor_.entries(), operations}; }
   // Throws STATE unless `entry` is the first one that is not ready and gets smaller, and entry 0 may be replaced.
   void shrink(const Shrink& shrink);
   void say(const Shrink& shrink) noexcept;  // its frame is staged
@@ -73,12 +74,15 @@ class Sending {
   std::uint32_t entries() const noexcept { return cursor_.entries(); }
 
   State state = State::kOffered;
+  std::uint64_t operations = 0;  // planes outside the stream
   std::uint64_t deadline;
   std::uint32_t ready;         // leading entries whose bytes are there and do not change any more
   std::uint64_t granted = 0;   // by the receiver, cumulative
   bool waiting_turn = false;   // in the session's list of turns
   std::uint64_t moved = 0;     // payload bytes handed to the link
   std::vector<Shrink> unsaid;  // before the offer is accepted
+  bool peer_ready = false;     // planes outside the stream: the receiver can take bytes
+  std::uint32_t posted = 0;    // leading entries that the receiver was told of
 
  private:
   std::span<const std::byte> bytes_;
@@ -88,6 +92,12 @@ class Sending {
   std::uint64_t framed_ = 0;
   DigestChain leaves_;
   LayerDigester digester_{&leaves_};
+};
+
+// Of all leaves of a transfer, in order (digest.h).
+struct DigestRoot {
+  std::uint64_t value = 0;
+  std::uint64_t leaves = 0;
 };
 
 // The side that gets it.
@@ -112,6 +122,8 @@ class Receiving {
   void shrink(const Shrink& shrink);
   // Bytes of the transfer as it is now.
   std::uint64_t total() const noexcept { return total_; }
+  // A plane outside the stream brought all bytes: whether they are those committed. Throws as matches().
+  bool matches(const Commit& commit, const DigestRoot& root) const;
   // Throws PROTOCOL when the peer commits something else than was offered; false when the root differs.
   bool matches(const Commit& commit) const;
   const Offer& offer() const noexcept { return *offer_; }
@@ -121,6 +133,11 @@ class Receiving {
   std::uint64_t outstanding() const noexcept { return granted - passed_; }
 
   State state = State::kOffered;
+  bool said_ready = false;         // planes outside the stream: this end can take bytes
+  std::uint32_t posted = 0;        // leading entries that the sender posts
+  std::uint32_t arrived = 0;       // and that are there
+  std::optional<DigestRoot> root;  // of all of them
+  std::optional<Commit> commit;    // came first
   std::uint64_t deadline = kNever;
   std::uint64_t granted = 0;  // to the sender, cumulative
   std::uint64_t moved = 0;

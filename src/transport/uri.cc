@@ -34,7 +34,8 @@ Uri parse_uri(const char* text) {
     if (rest.size() < 2 || (rest[0] != '/' && rest[0] != '@')) {
       fail(SKV_E_ADDRESS, "\"%s\" is no socket address, want unix:///PATH or unix://@NAME", text);
     }
-    if (rest.size() > kMaxPath) fail(SKV_E_ADDRESS, "socket path of %zu characters, want at most %zu", rest.size(), kMaxPath);
+    if (rest.size() > kMaxPath)
+      fail(SKV_E_ADDRESS, "socket path of %zu characters, want at most %zu", rest.size(), kMaxPath);
     uri.name = rest;
     return uri;
   }

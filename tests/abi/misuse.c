@@ -228,6 +228,9 @@ int main(void) {
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PEER_UID, -2, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PLANES, 0, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_PLANES, 1 << 30, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_DEVICE, -1, err));
+    EXPECT(SKV_E_RANGE, skv_endpoint_set(a, SKV_ENDPOINT_ABORT_MS, 0, err));
+    EXPECT(SKV_E_NULL, skv_conn_set_communicator(NULL, &a, 1, err));
     EXPECT(SKV_E_NULL, skv_endpoint_set_library(NULL, SKV_PLANE_NCCL, "x", err));
     EXPECT(SKV_E_NULL, skv_endpoint_set_library(a, SKV_PLANE_NCCL, NULL, err));
     EXPECT(SKV_E_RANGE, skv_endpoint_set_library(a, SKV_PLANE_INLINE, "x", err));

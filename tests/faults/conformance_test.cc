@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "payloads.h"
+#include "tests/nccl/host_device.h"
 #include "transport/clock.h"
 #include "transport/endpoint.h"
 #include "transport/ucx.h"
@@ -34,7 +35,7 @@ bool ucx_is_there() {
 std::string unique_uri(const std::string& plane) {
   static std::atomic<int> count{0};
   const std::string tag = std::to_string(::getpid()) + "-" + std::to_string(count++);
-  if (plane == "inproc") return "inproc://conformance-" + tag;
+  if (plane == "inproc" || plane == "nccl_beside") return "inproc://conformance-" + tag;
   if (plane == "abstract") return "unix://@skv-conformance-" + tag;
   if (plane == "unix" || plane == "ucx_unix") return "unix:///tmp/skv-conformance-" + tag + ".sock";
   return "tcp://127.0.0.1:0";
@@ -52,8 +53,15 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 class Conformance : public ::testing::TestWithParam<Case> {
  protected:
   // What every end of this plane needs.
-  static void prepare(Endpoint& endpoint) {
+  static bool on_nccl() { return std::string(GetParam().plane).starts_with("nccl"); }
+  static void prepare(Endpoint& endpoint, int device = 1) {
     const std::string plane = GetParam().plane;
+    if (on_nccl()) {
+      endpoint.set(SKV_ENDPOINT_PLANES, 1 << SKV_PLANE_NCCL);
+      endpoint.set(SKV_ENDPOINT_DEVICE, plane == "nccl_beside" ? 0 : device);
+      endpoint.set_library(SKV_PLANE_NCCL, SKV_FAKE_NCCL);
+      endpoint.use_device_calls(host_devices());
+    }
     const std::vector<std::uint8_t> key(32, 9);
     if (plane == "psk") endpoint.set_psk(SKV_SECURITY_PSK, key.data(), key.size());
     if (plane.starts_with("ucx")) endpoint.set(SKV_ENDPOINT_PLANES, 1 << SKV_PLANE_UCX);
@@ -64,7 +72,7 @@ class Conformance : public ::testing::TestWithParam<Case> {
     if (std::string(GetParam().plane).starts_with("ucx") && !ucx_is_there()) {
       GTEST_SKIP() << "SKIPPED: libucp is not installed here: the UCX plane is not tested";
     }
-    prepare(a_);
+    prepare(a_, 0);
     prepare(b_);
     b_.set(SKV_ENDPOINT_PROGRESS_THREAD, GetParam().threaded ? 1 : 0);
     char bound[256];
@@ -268,6 +276,8 @@ TEST_P(Conformance, CancelByTheReceiverStopsTheBytesAtOnce) {
     receive->wait_layer(round % 3, deadline_ms(kSoon));
     receive->cancel();
     const bool early = receive->get(SKV_REQUEST_MOVED) < receive->get(SKV_REQUEST_BYTES);
+    if (on_nccl()) status_of([&] { receive->wait(deadline_ms(kSoon)); });  // the device lets go in its own time
+    ASSERT_EQ(receive->get(SKV_REQUEST_STATE), SKV_REQUEST_ENDED);
     std::memset(static_cast<void*>(buffer.data()), 0xab, buffer.size() * 16);  // ours again
     skv_status status = SKV_OK;
     if (early) {
@@ -293,6 +303,8 @@ TEST_P(Conformance, CancelByTheSenderInTheMiddleFreesItsBufferAtOnce) {
   receive->accept(nullptr, 0, deadline_ms(kSoon));
   receive->wait_layer(0, deadline_ms(kSoon));
   send->cancel();
+  if (on_nccl()) status_of([&] { send->wait(deadline_ms(kSoon)); });
+  ASSERT_EQ(send->get(SKV_REQUEST_STATE), SKV_REQUEST_ENDED);
   bytes.clear();
   bytes.shrink_to_fit();  // freed: a later read of it is an error that ASan reports
   const skv_status there = status_of([&] { receive->wait(deadline_ms(kSoon)); });
@@ -403,6 +415,7 @@ TEST_P(Conformance, WhatAFailedTransferBroughtEarlyStaysReadableMemoryButIsRefus
   ASSERT_EQ(receive->wait_layer(0, deadline_ms(kSoon)), SKV_OK);
   const Received early = receive->take();
   send->abandon("the engine failed");
+  if (on_nccl()) status_of([&] { send->wait(deadline_ms(kSoon)); });
   EXPECT_EQ(status_of([&] { send->test(); }), SKV_E_CANCELLED);
   EXPECT_EQ(status_of([&] { receive->wait_layer(2, deadline_ms(kSoon)); }), SKV_E_CANCELLED);
   EXPECT_EQ(status_of([&] { receive->arrival(); }), SKV_E_CANCELLED);
@@ -432,7 +445,8 @@ TEST_P(Conformance, OtherModelsAreRefused) {
 INSTANTIATE_TEST_SUITE_P(Planes, Conformance,
                          ::testing::Values(Case{"inproc", true}, Case{"unix", true}, Case{"abstract", true},
                                            Case{"tcp", true}, Case{"psk", true}, Case{"tls", true}, Case{"tcp", false},
-                                           Case{"tls", false}, Case{"inproc", false}, Case{"ucx", true},
+                                           Case{"tls", false}, Case{"inproc", false}, Case{"nccl", true},
+                                           Case{"nccl", false}, Case{"nccl_beside", true}, Case{"ucx", true},
                                            Case{"ucx", false}, Case{"ucx_unix", true}, Case{"ucx_psk", true}),
                          [](const auto& info) {
                            return std::string(info.param.plane) + (info.param.threaded ? "" : "_caller_driven");

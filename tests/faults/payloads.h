@@ -33,7 +33,8 @@ inline std::vector<std::uint64_t> make_layers(std::size_t size, std::size_t laye
   std::uint64_t left = size - out[0];
   for (std::size_t i = layers; i > 1; i--) {
     const std::uint64_t even = left / i;
-    const std::uint64_t take = std::max<std::uint64_t>(1, i % 2 == 0 ? even / 2 : std::min(left - (i - 1), even + even / 3));
+    const std::uint64_t take =
+        std::max<std::uint64_t>(1, i % 2 == 0 ? even / 2 : std::min(left - (i - 1), even + even / 3));
     out.push_back(take);
     left -= take;
   }

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "error.h"
@@ -47,10 +48,19 @@ class LeakWatch {
     }
     EXPECT_EQ(count("/proc/self/fd"), fds_) << "descriptors leak";
     // Fewer: a name lookup of an earlier test that was still under way.
-    EXPECT_LE(count("/proc/self/task"), threads_) << "threads leak";
+    EXPECT_LE(count("/proc/self/task"), threads_) << "threads leak:" << names();
   }
 
  private:
+  static std::string names() {
+    std::string all;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::ifstream file(task.path() / "comm");
+      std::string name;
+      if (std::getline(file, name)) all += " " + name;
+    }
+    return all;
+  }
   static std::ptrdiff_t count(const char* folder) {
     const auto files = std::filesystem::directory_iterator(folder);
     return std::distance(begin(files), end(files));
@@ -102,7 +112,8 @@ class RawSocket {
 // A well-behaved peer until the test makes it misbehave: the library's session over a socket driven by hand.
 class HandPeer {
  public:
-  explicit HandPeer(const std::string& uri) : socket(uri), session(config(), now_ns()) {
+  explicit HandPeer(const std::string& uri) : HandPeer(uri, config()) {}
+  HandPeer(const std::string& uri, const SessionConfig& with) : socket(uri), session(with, now_ns()) {
     while (!session.is_open() && !session.is_closed()) step();
   }
   // Says all there is to say and hears what is there.

@@ -104,6 +104,7 @@ func functions(t *abi.Table) map[string]any {
 		"skv_endpoint_events":       &t.EndpointEvents,
 		"skv_endpoint_destroy":      &t.EndpointDestroy,
 		"skv_conn_get":              &t.ConnGet,
+		"skv_conn_set_communicator": &t.ConnSetCommunicator,
 		"skv_conn_destroy":          &t.ConnDestroy,
 		"skv_send":                  &t.Send,
 		"skv_send_layers":           &t.SendLayers,

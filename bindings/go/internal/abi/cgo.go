@@ -104,6 +104,7 @@ package abi
 #cgo nocallback skv_endpoint_events
 #cgo nocallback skv_endpoint_destroy
 #cgo nocallback skv_conn_get
+#cgo nocallback skv_conn_set_communicator
 #cgo nocallback skv_conn_destroy
 #cgo nocallback skv_send
 #cgo nocallback skv_send_layers
@@ -385,6 +386,9 @@ func init() {
 		EndpointDestroy: func(endpoint unsafe.Pointer) { C.skv_endpoint_destroy((*C.skv_endpoint)(unsafe.Pointer(endpoint))) },
 		ConnGet: func(conn unsafe.Pointer, key int32, out *int64, err *Error) int32 {
 			return int32(C.skv_conn_get((*C.skv_conn)(unsafe.Pointer(conn)), C.int32_t(key), (*C.int64_t)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		ConnSetCommunicator: func(conn unsafe.Pointer, communicator unsafe.Pointer, sending int32, err *Error) int32 {
+			return int32(C.skv_conn_set_communicator((*C.skv_conn)(unsafe.Pointer(conn)), communicator, C.int32_t(sending), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		ConnDestroy: func(conn unsafe.Pointer) { C.skv_conn_destroy((*C.skv_conn)(unsafe.Pointer(conn))) },
 		Send: func(conn unsafe.Pointer, key uint64, payload unsafe.Pointer, deadline uint64, out *unsafe.Pointer, err *Error) int32 {

@@ -296,6 +296,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     "skv_endpoint_events": (STATUS, (ENDPOINT, POINTER(skv_event), c_size_t, POINTER(c_size_t), ERR)),
     "skv_endpoint_destroy": (None, (ENDPOINT,)),
     "skv_conn_get": (STATUS, (CONN, _I32, POINTER(_I64), ERR)),
+    "skv_conn_set_communicator": (STATUS, (CONN, c_void_p, _I32, ERR)),
     "skv_conn_destroy": (None, (CONN,)),
     "skv_send": (STATUS, (CONN, _U64, PAYLOAD, _U64, POINTER(REQUEST), ERR)),
     "skv_send_layers": (STATUS, (CONN, _U64, PAYLOAD, _U64, POINTER(REQUEST), ERR)),

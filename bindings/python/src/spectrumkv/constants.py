@@ -64,6 +64,7 @@ class Status(IntEnum):
     E_OVERFLOW = -91
     E_CUDA = -100
     E_NCCL = -110
+    E_NCCL_VERSION = -111
     E_TIMED_OUT = -120
     E_CANCELLED = -121
     E_PEER_LOST = -122
@@ -271,6 +272,8 @@ class EndpointKey(IntEnum):
     HANDSHAKE_RATE = 12
     EVENTS = 13
     PLANES = 14
+    DEVICE = 15
+    ABORT_MS = 16
 
 
 class EventKind(IntEnum):

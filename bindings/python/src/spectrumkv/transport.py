@@ -136,6 +136,8 @@ class Endpoint(Handle):
         planes: what conns may move payloads on; two ends take the first of NCCL, UCX, INLINE that both have. One alone forces
             it (default: INLINE, the control stream's own).
         libraries: paths that planes load in the place of the libraries they would look for.
+        device: plane NCCL: the CUDA device that payloads are in and go to (default 0).
+        abort_timeout: plane NCCL: seconds that ending an operation may take before its request ends as poisoned (default 5).
 
     Closing it closes every conn; live requests end as cancelled.
     """
@@ -162,6 +164,8 @@ class Endpoint(Handle):
         credit: int | None = None,
         planes: Iterable[Plane] | None = None,
         libraries: Mapping[Plane, str | os.PathLike[str]] | None = None,
+        device: int | None = None,
+        abort_timeout: float | None = None,
     ) -> None:
         lib = library()
         handle = ENDPOINT()
@@ -183,6 +187,8 @@ class Endpoint(Handle):
             EndpointKey.TRANSFER_CREDIT: transfer_credit,
             EndpointKey.CREDIT: credit,
             EndpointKey.PLANES: None if planes is None else sum({1 << plane for plane in planes}),
+            EndpointKey.DEVICE: device,
+            EndpointKey.ABORT_MS: None if abort_timeout is None else round(abort_timeout * 1000),
         }
         for key, value in options.items():
             if value is not None:
@@ -361,6 +367,17 @@ class Conn(Handle):
         """The peer's library version, major * 10000 + minor * 100 + patch."""
         return self.get(ConnKey.PEER_VERSION)
 
+    def set_communicator(self, communicator: int, *, sending: bool) -> None:
+        """Plane NCCL: lends an ``ncclComm_t`` (its address) of two ranks for the payloads of one direction.
+
+        Both ends lend one, before the first transfer. It must stay until the conn is closed; it is never destroyed here.
+
+        Raises:
+            StateError: another plane, or too late. ArgumentError: not two ranks, another device.
+        """
+        with self._use() as conn:
+            library().call("skv_conn_set_communicator", conn, c_void_p(communicator), 1 if sending else 0)
+
     def send(self, key: int, payload: Payload, timeout: float = DEFAULT_TIMEOUT) -> Request:
         """Offers a payload under a key of the caller's choice, and sends it once the peer accepts.
 
@@ -504,6 +521,15 @@ class Request(Handle):
     def wait_layer(self, layer: int, timeout: float = DEFAULT_TIMEOUT) -> bool:
         """Waits until the leading ``layer + 1`` layers arrived and verified. False: not yet."""
         return self._sliced("skv_request_wait_layer", timeout, layer)
+
+    def stream_wait(self, layer: int, stream: int) -> None:
+        """Plane NCCL: what follows on a CUDA stream (its address) waits until a layer is in the buffer.
+
+        Raises:
+            ResourceError: a plane that brings bytes to the host. TransportError: the request failed.
+        """
+        with self._use() as request:
+            library().call("skv_request_stream_wait", request, layer, c_void_p(stream))
 
     def _sliced(self, name: str, timeout: float, *arguments: int) -> bool:
         end = time.monotonic() + timeout

@@ -23,6 +23,7 @@ pub(crate) struct Table {
     skv_cache_to_llama: unsafe extern "C" fn(*const skv_payload, i32, i32, *const u8, *mut ::core::ffi::c_void, usize, *mut *mut skv_cache, *mut skv_error) -> skv_status,
     skv_conn_destroy: unsafe extern "C" fn(*mut skv_conn),
     skv_conn_get: unsafe extern "C" fn(*const skv_conn, i32, *mut i64, *mut skv_error) -> skv_status,
+    skv_conn_set_communicator: unsafe extern "C" fn(*mut skv_conn, *mut ::core::ffi::c_void, i32, *mut skv_error) -> skv_status,
     skv_connect: unsafe extern "C" fn(*mut skv_endpoint, *const ::core::ffi::c_char, u64, *mut *mut skv_conn, *mut skv_error) -> skv_status,
     skv_deadline_ms: unsafe extern "C" fn(u64) -> u64,
     skv_decode: unsafe extern "C" fn(*mut skv_engine, *mut skv_payload, *const skv_cache, *mut ::core::ffi::c_void, *mut skv_error) -> skv_status,
@@ -144,6 +145,7 @@ impl Table {
                 skv_cache_to_llama: *library.get(c"skv_cache_to_llama")?,
                 skv_conn_destroy: *library.get(c"skv_conn_destroy")?,
                 skv_conn_get: *library.get(c"skv_conn_get")?,
+                skv_conn_set_communicator: *library.get(c"skv_conn_set_communicator")?,
                 skv_connect: *library.get(c"skv_connect")?,
                 skv_deadline_ms: *library.get(c"skv_deadline_ms")?,
                 skv_decode: *library.get(c"skv_decode")?,
@@ -331,6 +333,11 @@ pub unsafe fn skv_conn_destroy(conn: *mut skv_conn) {
 pub unsafe fn skv_conn_get(conn: *const skv_conn, key: i32, out: *mut i64, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_conn_get)(conn, key, out, err) }
+}
+
+pub unsafe fn skv_conn_set_communicator(conn: *mut skv_conn, communicator: *mut ::core::ffi::c_void, sending: i32, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_conn_set_communicator)(conn, communicator, sending, err) }
 }
 
 pub unsafe fn skv_connect(endpoint: *mut skv_endpoint, uri: *const ::core::ffi::c_char, deadline: u64, out: *mut *mut skv_conn, err: *mut skv_error) -> skv_status {

@@ -22,6 +22,7 @@ unsafe extern "C" {
     pub fn skv_cache_to_llama(payload: *const skv_payload, v_trans: i32, dtype: i32, fingerprint: *const u8, blob: *mut ::core::ffi::c_void, bytes: usize, out: *mut *mut skv_cache, err: *mut skv_error) -> skv_status;
     pub fn skv_conn_destroy(conn: *mut skv_conn);
     pub fn skv_conn_get(conn: *const skv_conn, key: i32, out: *mut i64, err: *mut skv_error) -> skv_status;
+    pub fn skv_conn_set_communicator(conn: *mut skv_conn, communicator: *mut ::core::ffi::c_void, sending: i32, err: *mut skv_error) -> skv_status;
     pub fn skv_connect(endpoint: *mut skv_endpoint, uri: *const ::core::ffi::c_char, deadline: u64, out: *mut *mut skv_conn, err: *mut skv_error) -> skv_status;
     pub fn skv_deadline_ms(milliseconds: u64) -> u64;
     pub fn skv_decode(engine: *mut skv_engine, payload: *mut skv_payload, cache: *const skv_cache, stream: *mut ::core::ffi::c_void, err: *mut skv_error) -> skv_status;

@@ -102,6 +102,8 @@ constants! {
         CUDA = SKV_E_CUDA,
         /// Native holds the NCCL result.
         NCCL = SKV_E_NCCL,
+        /// The peer runs another version of NCCL, or one that is too old was found.
+        NCCL_VERSION = SKV_E_NCCL_VERSION,
         /// `SKV_E_TIMED_OUT`.
         TIMED_OUT = SKV_E_TIMED_OUT,
         /// `SKV_E_CANCELLED`.
@@ -424,6 +426,10 @@ constants! {
         EVENTS = SKV_ENDPOINT_EVENTS,
         /// What conns may move payloads on: a set of 1 \<\< SKV_PLANE_*. INLINE stands for the control stream's own (INPROC on inproc conns). Two ends take the first of NCCL, UCX, INLINE that both have (SKV_CONN_PLANE tells) and stay with it; with none in common they refuse each other with UNAVAILABLE. One plane alone forces it. Libraries are loaded by the first skv_listen or skv_connect, which fails with UNAVAILABLE if one cannot be. Default 1 \<\< SKV_PLANE_INLINE.
         PLANES = SKV_ENDPOINT_PLANES,
+        /// Plane NCCL: the CUDA device that payloads are in and go to; default 0.
+        DEVICE = SKV_ENDPOINT_DEVICE,
+        /// Plane NCCL: what ending an operation may take before its request ends in POISONED; default 5000.
+        ABORT_MS = SKV_ENDPOINT_ABORT_MS,
     }
 }
 
