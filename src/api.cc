@@ -141,7 +141,7 @@ skv_status adopt_request(std::shared_ptr<skv::transport::Request> request, skv_r
 
 skv::transport::Parcel parcel_of(const skv::transport::Conn& to, const skv::Payload& from) {
   skv::transport::Parcel parcel;
-  const bool in_place = to.get(SKV_CONN_PLANE) == SKV_PLANE_NCCL;
+  const bool in_place = to.get(SKV_CONN_PLANE) == SKV_PLANE_NCCL && !from.packed();
   parcel.bytes = in_place ? from.bytes() : from.wire_bytes();
   parcel.layer_bytes = from.wire_pieces();
   parcel.fingerprint = from.header().fingerprint;
@@ -801,8 +801,8 @@ SKV_API skv_status skv_send_layers(skv_conn* conn, uint64_t key, skv_payload* pa
                     const auto live = weak.lock();
                     return live ? live->affordable() : UINT64_MAX;
                   },
-                  [weak](size_t layer, uint64_t bytes, uint8_t tier, std::span<const std::byte> head) {
-                    if (const auto live = weak.lock()) live->shrink(entries_of(layer), bytes, tier, head);
+                  [weak, in_place](size_t layer, uint64_t bytes, uint8_t tier, std::span<const std::byte> head) {
+                    if (const auto live = weak.lock()) live->shrink(entries_of(layer, in_place), bytes, tier, head);
                   }});
     }
     return adopt_request(request, out);

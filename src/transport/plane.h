@@ -34,6 +34,6 @@ constexpr std::int32_t choose_plane(PlaneSet here, PlaneSet there) {
   return SKV_PLANE_NONE;
 }
 // Whether payload bytes travel outside the control stream.
-constexpr bool is_external(std::int32_t plane) { return plane == SKV_PLANE_NCCL || plane == SKV_PLANE_UCX; }
+constexpr bool is_external(std::int32_t plane) { return plane == SKV_PLANE_NCCL; }
 
 }  // namespace skv::transport
