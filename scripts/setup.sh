@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--help]
+usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--no-nccl] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
@@ -19,6 +19,9 @@ Installs, when missing:
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
   --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
                 CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
+  --no-nccl     leave out NVIDIA's NCCL (from its wheel, into build/nccl, 185 MiB; no GPU needed). The library builds and runs
+                without; the test that loads the real one is then skipped, and says so. Not needed where a libnccl.so.2 is
+                named by SPECTRUMKV_NCCL_LIBRARY.
 Running it again does only what is still missing.
 TEXT
 }
@@ -26,12 +29,15 @@ TEXT
 engine=1
 browser=0
 cuda=1
+nccl=1
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
     --browser) browser=1 ;;
     --cuda) cuda=1 ;;  # the default
     --no-cuda) cuda=0 ;;
+    --nccl) nccl=1 ;;  # the default
+    --no-nccl) nccl=0 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
@@ -124,6 +130,20 @@ if ((cuda)); then
     printf '%s\n' "$wanted" >"$stamp"
   else
     say "NVIDIA's compiler: there"
+  fi
+fi
+
+if ((nccl)); then
+  stamp=build/nccl/.requirements
+  wanted=$(cat scripts/nccl-wheels.txt)
+  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+    say "installing NVIDIA's NCCL (185 MiB)"
+    rm -rf build/nccl
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --target build/nccl \
+      -r scripts/nccl-wheels.txt
+    printf '%s\n' "$wanted" >"$stamp"
+  else
+    say "NVIDIA's NCCL: there"
   fi
 fi
 

@@ -48,6 +48,8 @@ class DeviceCalls {
 
 // The CUDA runtime, as far as this build has it. Static storage.
 DeviceCalls& cuda_calls();
+// Tests: what cuda_calls() gives from now on.
+void replace_cuda_calls(DeviceCalls& calls);
 
 // Throws for a code that is not 0: NO_MEMORY, else CUDA with the code in native.
 void check_device(DeviceCalls& calls, int code, const char* doing);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this library uses of NCCL's ABI, as of NCCL 2.19.1 (nccl.h). Later versions of NCCL 2 keep it: results and types
-// are never renumbered, and the config says its own size and version. tests/unit/nccl_abi_test.cc holds it against a
+// are never renumbered, and the config says its own size and version. tests/faults/nccl_real_test.cc holds it against a
 // real nccl.h where there is one.
 #pragma once
 

@@ -14,5 +14,7 @@ nm -D --defined-only --with-symbol-versions "$SKV_LIBRARY" | grep -q 'skv_versio
 readelf -d "$SKV_LIBRARY" | grep -q 'SONAME.*\[libspectrumkv.so.0\]' || { echo "SONAME is not libspectrumkv.so.0"; exit 1; }
 if [[ -z ${SKV_SANITIZE:-} ]]; then
   readelf -d "$SKV_LIBRARY" | sed -n 's/.*NEEDED.*\[\(.*\)\].*/\1/p' | grep -vE '^(libc|libm|libstdc\+\+|libgcc_s|libssl|libcrypto|libzstd|ld-linux-[a-z0-9-]+)\.so' && { echo "unexpected NEEDED"; exit 1; }
+  # Nor anything behind them.
+  ldd "$SKV_LIBRARY" | grep -iE 'nccl|cuda|nvidia|libucp' && { echo "linked with what is loaded at run time"; exit 1; }
 fi
 echo "$(wc -l <"$work/exported") exports as listed"

@@ -19,7 +19,7 @@
 
 namespace skv::transport {
 
-class HostDevices final : public DeviceCalls {
+class HostDevices : public DeviceCalls {
  public:
   std::atomic<int> devices{4};
   std::atomic<int> no_driver{0};         // what count() answers instead of 0
