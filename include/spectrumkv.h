@@ -927,8 +927,8 @@ SKV_API skv_status skv_request_cancel(skv_request* request, skv_error* err);
  * payload owns the bytes. Once per request. With EARLY_LAYERS also while it is MOVING and its first layer has arrived:
  * then skv_decode_layer, skv_payload_get and _get_tiers of a layer give STATE until it has arrived, calls that need all
  * of it give STATE until the request has ended, and after a failure every one gives the request's status. The payload may
- * outlive the request's handle; a caller-owned buffer must outlive both.
- * Errors: STATE, and those of skv_payload_open. Since 0.1. */
+ * outlive the request's handle; a caller-owned buffer must outlive both. On plane NCCL the payload is in device memory and
+ * handed out at the end only (before: UNAVAILABLE). Errors: STATE, and those of skv_payload_open. Since 0.1. */
 SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, skv_error* err);
 /* SKV_E_BUSY, and nothing done, on a live request that moves bytes; a waiting or ended one is destroyed. NULL: SKV_OK.
  * Since 0.1. */

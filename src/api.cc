@@ -863,6 +863,10 @@ SKV_API skv_status skv_request_payload(skv_request* request, skv_payload** out, 
                       : skv::Payload::open_on(skv::Device(received.device), received.bytes, received.owner);
         payload->moved(received.wire_ns, received.plane);
         if (received.shrunk) payload->note_cuts(received.shrunk->notes);
+      } else if (received.device >= 0) {
+        skv::fail(SKV_E_UNAVAILABLE,
+                  "layers in device memory are read by streams (skv_request_stream_wait); the payload is there once "
+                  "the transfer ended");
       } else {
         auto arrival = [it = request->it, plane = received.plane] {
           const skv::transport::Arrival now = it->arrival();

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #if !defined(__x86_64__)
@@ -212,10 +213,13 @@ std::map<uintptr_t, Range>& ranges() {
   static std::map<uintptr_t, Range> all;
   return all;
 }
+// Of ranges() and what the machine counts: planes of the transport free memory on threads of their own.
+std::mutex memory_mutex;
 int current = 0;
 cudaError_t last = cudaSuccess;
 
 cudaError_t give(void** out, size_t bytes, cudaMemoryType type) {
+  std::lock_guard lock(memory_mutex);
   ++machine.allocations;
   if (type == cudaMemoryTypeDevice && machine.memory >= 0) {
     if (static_cast<int64_t>(bytes) > machine.memory) return last = cudaErrorMemoryAllocation;
@@ -228,6 +232,7 @@ cudaError_t give(void** out, size_t bytes, cudaMemoryType type) {
 }
 cudaError_t take(void* memory) {
   if (memory == nullptr) return cudaSuccess;
+  std::lock_guard lock(memory_mutex);
   const auto found = ranges().find(reinterpret_cast<uintptr_t>(memory));
   if (found == ranges().end()) return last = cudaErrorInvalidValue;
   if (found->second.type == cudaMemoryTypeDevice && machine.memory >= 0) {
@@ -290,6 +295,7 @@ cudaError_t cudaFreeHost(void* memory) { return take(memory); }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, const void* address) {
   *out = {cudaMemoryTypeUnregistered, -1};
   const auto at = reinterpret_cast<uintptr_t>(address);
+  std::lock_guard lock(memory_mutex);
   auto found = ranges().upper_bound(at);
   if (found == ranges().begin()) return cudaSuccess;
   --found;
