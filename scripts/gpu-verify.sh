@@ -14,6 +14,9 @@ build/cuda (scripts/setup.sh --cuda), and runs, in this order and each with a de
   parity     payloads and decoded rows of the CUDA engine against the CPU's, byte for byte; refusals; graphs; streams
   sanitizer  compute-sanitizer's memcheck, racecheck and initcheck on a small part of them
   bench      the kernels beside a device-to-device copy: Qwen2.5-7B's geometry, 512 and 4096 tokens
+  nccl       plane nccl with the real NCCL (SPECTRUMKV_NCCL_LIBRARY, build/nccl or the system's): a rank with itself, ends on one
+             device, two processes on one, two devices where there are
+  pd         examples/gpu_pd.py: torch's tensors between two processes
   python     torch and CuPy tensors through the Python package, on their current streams
 Writes DIR/gpu-verify.json (every step's status, and the benchmark's figures) and a log of each step; prints the JSON.
 Exits 0 only when no step failed. A step whose tool is missing is "missing", which fails too, but for CuPy.
@@ -98,7 +101,7 @@ no_gpu_is_noticed() {  # COMMAND...: must say that there is no GPU
   local text
   text=$("$@" 2>&1)
   printf '%s\n' "$text"
-  grep -qE 'no GPU to test on|SKV_E_UNAVAILABLE|UNAVAILABLE' <<<"$text"
+  grep -qE 'no GPU|torch is not installed|SKV_E_UNAVAILABLE|UNAVAILABLE' <<<"$text"
 }
 
 sanitize() {  # TOOL
@@ -121,7 +124,11 @@ if ((!run_here)); then
   :
 elif ((gpu)); then
   export SPECTRUMKV_REQUIRE_GPU=1
-  step parity 150 "$build/tests/gpu/gpu_tests" --gtest_brief=1
+  step parity 150 "$build/tests/gpu/gpu_tests" --gtest_brief=1 --gtest_filter='-NcclOnGpu.*'
+  step nccl 80 "$build/tests/gpu/gpu_tests" --gtest_filter='NcclOnGpu.*:-*TwoProcesses*'
+  # NCCL reads its environment once a process.
+  step nccl-two-processes 60 "$build/tests/gpu/gpu_tests" --gtest_filter='*TwoProcesses*'
+  step pd 90 "$python" examples/gpu_pd.py --tokens 1024 --rounds 3
   step bench 60 bash -c '"$build/bench/cuda_bench" >"$out/bench.json"'
   [[ -s $out/bench.json ]] && "$python" -m json.tool "$out/bench.json" >/dev/null && bench_json=$(<"$out/bench.json")
   step python 60 "$python" tests/gpu/check_python.py
@@ -130,6 +137,7 @@ else
   unset SPECTRUMKV_REQUIRE_GPU
   step parity 60 bash -c 'no_gpu_is_noticed "$build/tests/gpu/gpu_tests" --gtest_brief=1'
   step bench 60 bash -c 'no_gpu_is_noticed "$build/bench/cuda_bench"'
+  step pd 60 bash -c "no_gpu_is_noticed '$python' examples/gpu_pd.py"
   step python 60 bash -c "no_gpu_is_noticed '$python' tests/gpu/check_python.py"
 fi
 

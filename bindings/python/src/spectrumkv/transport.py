@@ -495,7 +495,8 @@ class Request(Handle):
         Raises:
             StateError: no offer. ResourceError: ``out`` is too small, or no memory. ArgumentError: alignment.
         """
-        memory = None if out is None else describe_bytes(out, writable=True)
+        on_device = out is not None and self.conn.plane == Plane.NCCL
+        memory = None if out is None else describe_bytes(out, writable=True, on_device=on_device)
         with self._use() as request:
             pointer, size = (None, 0) if memory is None else (c_void_p(memory.pointer), memory.nbytes)
             if memory is not None:
