@@ -698,6 +698,10 @@ void Core::end(const std::shared_ptr<Transfer>& transfer, skv_status status, std
   transfer->status = status;
   transfer->message = std::move(message);
   transfer->ended_at = now;
+  if (transfer->on_lane) {
+    drop_elsewhere(std::move(transfer->keep_alive));
+    if (status != SKV_OK) drop_elsewhere(std::move(transfer->owner));
+  }
   if (transfer->keep_alive) dropped_.push_back(std::move(transfer->keep_alive));
   if (status != SKV_OK) {
     if (transfer->owner) dropped_.push_back(std::move(transfer->owner));

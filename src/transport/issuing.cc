@@ -86,6 +86,14 @@ void bury(std::shared_ptr<const void> remains) {
   if (remains) graveyard->push_back(std::move(remains));
 }
 
+void drop_elsewhere(std::shared_ptr<const void> last) noexcept {
+  if (!last || last.use_count() > 1) return;
+  try {
+    spawn("skv-nccl-free", [held = std::move(last)] {}).detach();
+  } catch (const Error&) {  // no thread to be had: dropped here
+  }
+}
+
 // ----------------------------------------------------------------------------------------------------- the thread
 
 struct IssuingThread::State {
@@ -111,6 +119,7 @@ struct IssuingThread::State {
   bool given_up = false;
   bool inside = false;
   std::uint64_t since = 0;
+  std::uint64_t beat = 0;                      // when it last looked for commands
   std::shared_ptr<const NcclLibrary> library;  // of the call
   nccl::Comm comm = nullptr;
   std::shared_ptr<Abort> abort;
@@ -133,6 +142,7 @@ struct IssuingThread::State {
           changed.wait(lock, wake);
         }
         if (quit || (over && works.empty() && commands.empty())) return;
+        beat = now_ns();
         taken.swap(commands);
       }
       bool moved = !taken.empty();
@@ -157,11 +167,13 @@ struct IssuingThread::State {
       if (quit) return;
       const std::uint64_t now = now_ns();
       const Expectation& first = expectations.front();  // the oldest
-      const std::uint64_t waits = inside ? now - std::max(first.since, since) : 0;
-      if (waits >= kPatienceNs && comm != nullptr && !abort) {
+      const std::uint64_t from = std::max({first.since, inside ? since : 0, beat});
+      const std::uint64_t waits = now > from ? now - from : 0;
+      if (waits >= kPatienceNs && inside && comm != nullptr && !abort) {
         abort = abort_communicator(library, calls, device, comm, first.bound);
       }
-      if (waits >= add_ns(kPatienceNs, first.bound) || (waits >= kPatienceNs && comm == nullptr)) return give_up(lock);
+      // A call that comes back after its abort has its turn to say so.
+      if (waits >= add_ns(kPatienceNs, first.bound)) return give_up(lock);
       watched.wait_for(lock, kWatchStep);
     }
   }

@@ -60,6 +60,10 @@ std::shared_ptr<void> expect(const std::shared_ptr<IssuingThread::State>& thread
 // Keeps what a device may still touch, for as long as the process lives.
 void bury(std::shared_ptr<const void> remains);
 
+// Drops it on a thread of its own: freeing device memory waits for what runs on the device, and that may wait for a
+// frame that the progress loop has yet to send.
+void drop_elsewhere(std::shared_ptr<const void> last) noexcept;
+
 // On the thread itself, around a call that may hang. The constructor throws Abandoned if the thread was given up.
 struct Abandoned {};
 class Inside {

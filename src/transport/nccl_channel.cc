@@ -11,6 +11,10 @@ namespace {
 
 // Thread blocks that NCCL may take from the device's own work: 4 fill a link of its generation (NCCL's own default for
 // point-to-point on NVLink is 2 to 16), 8 are a twelfth of an H100.
+// Digests of 4 GiB in one group; layers beyond that get more.
+constexpr std::size_t kRoomBytes = std::size_t{512} << 10;
+// NCCL says that the other rank is gone; what became of it is the control stream's to say, if it does so soon.
+constexpr std::uint64_t kHearsayNs = 500'000'000;
 constexpr int kLeastCtas = 1;
 constexpr int kMostCtas = 8;
 
@@ -39,7 +43,10 @@ nccl::Result NcclChannel::call(const char* function, const Call& made) {
 }
 
 void* NcclChannel::stream() {
-  if (stream_ == nullptr) check_device(context_.calls, context_.calls.open_stream(&stream_), "opening a stream");
+  if (stream_ != nullptr) return stream_;
+  // Pinned memory now: allocating it later could wait for what is in flight, of which this end may be the reason.
+  for (Room& room : rooms_) make_room(room, kRoomBytes);
+  check_device(context_.calls, context_.calls.open_stream(&stream_), "opening a stream");
   return stream_;
 }
 
@@ -49,15 +56,19 @@ std::shared_ptr<void> NcclChannel::make_event() {
   return {event, [&calls = context_.calls](void* made) { static_cast<void>(calls.close_event(made)); }};
 }
 
-std::byte* NcclChannel::room(std::size_t bytes) {
-  Room& room = rooms_[next_room_];
-  next_room_ = 1 - next_room_;
-  if (room.bytes >= bytes) return room.memory;
+void NcclChannel::make_room(Room& room, std::size_t bytes) {
+  if (room.bytes >= bytes) return;
   if (room.memory != nullptr) static_cast<void>(context_.calls.release_pinned(std::exchange(room.memory, nullptr)));
   room.bytes = 0;
   void* memory = nullptr;
-  check_device(context_.calls, context_.calls.allocate_pinned(&memory, 2 * bytes), "allocating room for digests");
-  room = {static_cast<std::byte*>(memory), 2 * bytes};
+  check_device(context_.calls, context_.calls.allocate_pinned(&memory, bytes), "allocating room for digests");
+  room = {static_cast<std::byte*>(memory), bytes};
+}
+
+std::byte* NcclChannel::room(std::size_t bytes) {
+  Room& room = rooms_[next_room_];
+  next_room_ = 1 - next_room_;
+  make_room(room, bytes);
   return room.memory;
 }
 
@@ -102,6 +113,11 @@ nccl::Result NcclChannel::poll() {
   nccl::Result state = nccl::kSuccess;
   call("CommGetAsyncError", [&] { return context_.library->call().CommGetAsyncError(comm_, &state); });
   if (state == nccl::kInProgress) return state;
+  if (state == nccl::kRemoteError) {
+    const std::uint64_t now = now_ns();
+    if (remote_until_ == 0) remote_until_ = add_ns(now, kHearsayNs);
+    if (now < remote_until_) return nccl::kInProgress;
+  }
   if (state != nccl::kSuccess) {
     throw Error(SKV_E_NCCL, context_.library->describe("CommGetAsyncError", state, comm_), state);
   }
@@ -130,6 +146,7 @@ void NcclChannel::post(const Piece* pieces, std::size_t count) {
 
 void NcclChannel::retire() {
   if (state_ == State::kEnding) return;
+  remote_until_ = 0;
   if (comm_ == nullptr) {
     state_ = State::kNone;
     return;

@@ -71,11 +71,13 @@ class NcclChannel {
   std::shared_ptr<Abort> abort_;
   std::shared_ptr<void> drained_;  // behind everything on the stream, once the abort returned
   std::uint64_t drain_until_ = 0;
+  std::uint64_t remote_until_ = 0;  // when an error of the other rank is believed
   void* stream_ = nullptr;
   struct Room {
     std::byte* memory = nullptr;
     std::size_t bytes = 0;
   };
+  void make_room(Room& room, std::size_t bytes);
   std::array<Room, 2> rooms_;
   std::size_t next_room_ = 0;
 };
