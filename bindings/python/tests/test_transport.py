@@ -357,3 +357,23 @@ def test_draining_ends_what_is_under_way() -> None:
         sending.result(5)
         with pytest.raises(skv.StateError):
             a.send(2, some_payload())
+
+
+def test_planes_are_chosen_and_never_switched() -> None:
+    with pair("tcp://127.0.0.1:0", planes=[skv.Plane.INLINE]) as (a, b):
+        assert a.plane is b.plane is skv.Plane.INLINE
+        with pytest.raises(skv.StateError, match="plane is not nccl"):
+            a.set_communicator(1, sending=True)
+        sending = a.send(1, some_payload(), 5)
+        offer = b.recv_offer(5)
+        offer.result(5)
+        offer.accept(timeout=5)
+        with pytest.raises(skv.ResourceError, match="brings bytes to the host"):
+            offer.stream_wait(0, 0)
+        offer.result(5)
+        sending.result(5)
+    with skv.Endpoint(planes=[skv.Plane.NCCL], libraries={skv.Plane.NCCL: "/nowhere/libnccl.so.2"}) as endpoint:
+        with pytest.raises(skv.ResourceError, match="/nowhere/libnccl.so.2"):
+            endpoint.listen("tcp://127.0.0.1:0")
+        endpoint.set(skv.EndpointKey.PLANES, 1 << skv.Plane.INLINE)  # nothing was begun
+        endpoint.listen("tcp://127.0.0.1:0")
