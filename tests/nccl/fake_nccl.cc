@@ -40,9 +40,9 @@ struct FakeComm {
   int socket = -1;
   std::atomic<int> state{kInProgress};
   std::atomic<bool> abort{false};
-  std::atomic<int> running{0};  // groups on a stream
-  bool posting = false;         // the next question about it is answered "in progress" once
-  std::thread worker;
+  std::atomic<int> running{0};   // groups on a stream
+  bool posting = false;          // the next question about it is answered "in progress" once
+  std::atomic<bool> met{false};  // its meeting is over, one way or the other
 };
 
 // Never destroyed: threads may hang in them when the process ends.
@@ -226,7 +226,10 @@ FAKE_API Result ncclCommInitRankConfig(Comm* out, int ranks, UniqueId id, int ra
   }
   auto* comm = new FakeComm;
   comm->rank = rank;
-  comm->worker = std::thread([comm, words, listener] { meet(*comm, words, listener); });
+  std::thread([comm, words, listener] {
+    meet(*comm, words, listener);
+    comm->met = true;
+  }).detach();
   *out = comm;
   fake_nccl.comms++;
   fake_nccl.live++;
@@ -260,8 +263,7 @@ FAKE_API Result ncclCommAbort(Comm opaque) {
   while (fake_nccl.abort_hangs) std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
   comm->abort = true;
   hang_changed().notify_all();
-  comm->worker.join();
-  while (comm->running > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (!comm->met || comm->running > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   if (comm->socket >= 0) ::close(comm->socket);
   // Kept: a call may hang in it, and returns only now. A few hundred bytes a communicator, in tests.
   static auto* const kept = new std::vector<FakeComm*>;

@@ -154,45 +154,48 @@ class HostDevices : public DeviceCalls {
   }
 
  private:
+  // Its thread is detached: one that a test leaves hanging is nobody's to join.
   class Queue final : public HostStream {
    public:
     Queue() {
       enqueue = [](HostStream* stream, void (*run)(void*), void* argument) {
         static_cast<Queue*>(stream)->put([=] { run(argument); });
       };
-      thread_ = std::thread([this] {
-        std::unique_lock lock(mutex_);
+      std::thread([it = it_] {
+        std::unique_lock lock(it->mutex);
         for (;;) {
-          changed_.wait(lock, [this] { return over_ || !work_.empty(); });
-          if (work_.empty()) return;
-          const auto next = std::move(work_.front());
-          work_.pop_front();
+          it->changed.wait(lock, [&] { return it->over || !it->work.empty(); });
+          if (it->work.empty()) break;
+          const auto next = std::move(it->work.front());
+          it->work.pop_front();
           lock.unlock();
           next();
           lock.lock();
         }
-      });
+        it->gone = true;
+        it->changed.notify_all();
+      }).detach();
     }
     ~Queue() {
-      {
-        std::lock_guard lock(mutex_);
-        over_ = true;
-        changed_.notify_all();
-      }
-      thread_.join();
+      std::unique_lock lock(it_->mutex);
+      it_->over = true;
+      it_->changed.notify_all();
+      it_->changed.wait(lock, [this] { return it_->gone; });
     }
     void put(std::function<void()> work) {
-      std::lock_guard lock(mutex_);
-      work_.push_back(std::move(work));
-      changed_.notify_all();
+      std::lock_guard lock(it_->mutex);
+      it_->work.push_back(std::move(work));
+      it_->changed.notify_all();
     }
 
    private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::deque<std::function<void()>> work_;
-    bool over_ = false;
-    std::thread thread_;
+    struct Shared {
+      std::mutex mutex;
+      std::condition_variable changed;
+      std::deque<std::function<void()>> work;
+      bool over = false, gone = false;
+    };
+    const std::shared_ptr<Shared> it_ = std::make_shared<Shared>();
   };
   struct Event {
     std::mutex mutex;
