@@ -144,11 +144,12 @@ MEMORY(const void*, bytes, size)
   }
 }
 
-%typemap(jni) void* stream "jlong"
-%typemap(jtype) void* stream "long"
-%typemap(jstype) void* stream "long"
-%typemap(javain) void* stream "$javainput"
-%typemap(in) void* stream %{ $1 = reinterpret_cast<void*>($input); %}
+/* A device's own handles: a stream, a communicator. */
+%typemap(jni) void* stream, void* communicator "jlong"
+%typemap(jtype) void* stream, void* communicator "long"
+%typemap(jstype) void* stream, void* communicator "long"
+%typemap(javain) void* stream, void* communicator "$javainput"
+%typemap(in) void* stream, void* communicator %{ $1 = reinterpret_cast<void*>($input); %}
 
 /* ---- arrays: what goes in and what comes out are copied */
 %define ARRAY(T, DATA, COUNT_T, COUNT, JNI, JAVA, NAME)

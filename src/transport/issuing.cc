@@ -124,6 +124,8 @@ struct IssuingThread::State {
   nccl::Comm comm = nullptr;
   std::shared_ptr<Abort> abort;
 
+  std::shared_ptr<void> leaving;  // while nobody waits for its end
+
   std::vector<std::shared_ptr<Issued>> works;  // the thread's alone
   std::thread thread, watch;
 
@@ -141,7 +143,7 @@ struct IssuingThread::State {
         } else {
           changed.wait(lock, wake);
         }
-        if (quit || (over && works.empty() && commands.empty())) return;
+        if (quit || (over && works.empty() && commands.empty())) return leave(lock);
         beat = now_ns();
         taken.swap(commands);
       }
@@ -158,6 +160,21 @@ struct IssuingThread::State {
       });
       pause = moved ? kLeastPause : std::min(2 * pause, kMostPause);
     }
+  }
+
+  // What still refers to this would keep it, and itself, for ever. What was given up stays where it is.
+  void leave(std::unique_lock<std::mutex>& lock) {
+    exited = true;
+    if (!given_up) {
+      quit = true;
+      const auto unheard = std::exchange(commands, {});
+      const auto last = std::exchange(leaving, nullptr);
+      lock.unlock();
+      works.clear();
+    } else {
+      lock.unlock();
+    }
+    watched.notify_all();
   }
 
   void look_after() {
@@ -181,7 +198,7 @@ struct IssuingThread::State {
   void give_up(std::unique_lock<std::mutex>& lock) {
     poisoned = true;
     given_up = quit = true;
-    thread.detach();
+    if (thread.joinable()) thread.detach();
     left.notify_all();
     const auto told = std::move(expectations);
     expectations.clear();
@@ -207,30 +224,25 @@ IssuingThread::IssuingThread(DeviceCalls& calls, std::int32_t device) : state_(s
 
 IssuingThread::~IssuingThread() {
   // Lanes end within the bound of their aborts; a call that hangs meanwhile is ended like any other.
-  const auto leaving = expect(state_, kLeavingNs, [] {});
+  auto leaving = expect(state_, kLeavingNs, [] {});
   const auto self = std::this_thread::get_id();
   std::unique_lock lock(state_->mutex);
   state_->over = true;
   state_->changed.notify_all();
-  // The last user may have been dropped by one of the threads itself.
-  const bool by_thread = !state_->given_up && state_->thread.get_id() == self;
-  if (!by_thread && state_->watch.get_id() != self) {
-    state_->left.wait(lock, [this] { return state_->exited || state_->given_up; });
+  if (state_->watch.get_id() == self || (!state_->given_up && state_->thread.get_id() == self)) {
+    // The last user was dropped by one of the threads itself: they come to their end by themselves.
+    if (state_->thread.joinable()) state_->thread.detach();
+    state_->watch.detach();
+    if (!state_->exited && !state_->given_up) state_->leaving = std::move(leaving);
+    lock.unlock();
+    return;
   }
+  state_->left.wait(lock, [this] { return state_->exited || state_->given_up; });
   state_->quit = true;
   state_->watched.notify_all();
-  const bool joins = state_->exited && !state_->given_up && !by_thread;
   lock.unlock();
-  if (state_->watch.get_id() == self) {
-    state_->watch.detach();
-  } else {
-    state_->watch.join();
-  }
-  if (joins) {
-    state_->thread.join();
-  } else if (state_->thread.joinable()) {
-    state_->thread.detach();
-  }
+  state_->watch.join();
+  if (state_->thread.joinable()) state_->thread.join();  // not after it was given up
 }
 
 std::shared_ptr<IssuingThread> IssuingThread::of(DeviceCalls& calls, std::int32_t device) {
