@@ -186,15 +186,15 @@ void cached(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier,
       k->dots(rows, 0, queries.data(), 64, scores.data());
     } else if (what == "accumulate64") {
       k->accumulate(rows, 0, scores.data(), kChunk, 64, queries.data());
-    } else if (what == "exps") {
-      k->exps(scores.data(), scores.size(), 1.0F, 0.0F);
+    } else if (what == "softmax") {
+      k->softmax(scores.data(), scores.size(), 1.0F);
     } else if (what == "digest") {  // a leaf
       benchmark::DoNotOptimize(k->digest(tensors().in, 65536));
     }
     benchmark::ClobberMemory();
   }
   if (what == "dots64" || what == "accumulate64") bytes /= static_cast<size_t>(g.heads);
-  if (what == "exps") bytes = scores.size() * 4;
+  if (what == "softmax") bytes = scores.size() * 4;
   if (what == "digest") bytes = 65536;
   report(state, bytes);
 }
@@ -218,7 +218,7 @@ int main(int argc, char** argv) {
             ->Unit(benchmark::kMillisecond);
       }
       for (const char* what : {"copy", "stats", "vectors", "packK", "packV", "unpackK", "unpackV", "absmax", "dots64",
-                               "accumulate64", "exps", "digest"}) {
+                               "accumulate64", "softmax", "digest"}) {
         benchmark::RegisterBenchmark((std::string("cached/") + what + at).c_str(), cached, k, g, uint8_t{2},
                                      std::string(what));
       }

@@ -99,9 +99,14 @@ struct Kernels {
   // out[count][dim] += weights[i][t] * row[t][head][c] for every token in order, one rounding per product and per sum.
   // weights row i starts at weights + i*weight_stride.
   void (*accumulate)(const Rows&, int32_t head, const float* weights, int64_t weight_stride, int32_t count, float* out);
-  // values[i] = exp(values[i] * scale - shift), n values, relative error < 1e-6, same bits on every target; arguments
-  // below -87 give 0, above 88.72 Inf; NaN stays NaN.
-  void (*exps)(float* values, size_t n, float scale, float shift);
+  // values[n] = their softmax after times scale: exp(values[i] * scale - top * scale) (exp.h, relative error < 1e-6),
+  // by their sum in 16 accumulators (i mod 16) reduced as above. n > 0; same bits on every target for finite values.
+  void (*softmax)(float* values, size_t n, float scale);
+  // What errors in n tokens cost one query, in order, no FMA: mass += a; v += a^2; k += (a^2 * max(0, (norms - 2
+  // products)
+  // + output)) * q2. products, norms and v null where there is no V: then 1 in the place of the maximum.
+  void (*charge)(const float* a, const float* products, const float* norms, size_t n, float output, float q2,
+                 float* mass, float* k, float* v);
 
   // XXH3-64, seed 0.
   uint64_t (*digest)(const void* bytes, size_t size);

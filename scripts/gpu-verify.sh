@@ -14,11 +14,12 @@ build/cuda (scripts/setup.sh --cuda), and runs, in this order and each with a de
   parity     payloads and decoded rows of the CUDA engine against the CPU's, byte for byte; refusals; graphs; streams
   sanitizer  compute-sanitizer's memcheck, racecheck and initcheck on a small part of them
   bench      the kernels beside a device-to-device copy: Qwen2.5-7B's geometry, 512 and 4096 tokens
+  peers      torch.compile's and Triton's absmax quantizers beside the same copy (bench/peers/gpu_quantizers.py)
   nccl       plane nccl with the real NCCL (SPECTRUMKV_NCCL_LIBRARY, build/nccl or the system's): a rank with itself, ends on one
              device, two processes on one, two devices where there are
   pd         examples/gpu_pd.py: torch's tensors between two processes
   python     torch and CuPy tensors through the Python package, on their current streams
-Writes DIR/gpu-verify.json (every step's status, and the benchmark's figures) and a log of each step; prints the JSON.
+Writes DIR/gpu-verify.json (every step's status, and the benchmarks' figures) and a log of each step; prints the JSON.
 Exits 0 only when no step failed. A step whose tool is missing is "missing", which fails too, but for CuPy.
 
   --out DIR    default build/gpu-verify
@@ -52,6 +53,7 @@ python=${SPECTRUMKV_PYTHON:-python3}
 steps=()
 failed=0
 bench_json=null
+peers_json=null
 SECONDS=0
 
 say() { printf 'gpu-verify: %s\n' "$*" >&2; }
@@ -113,7 +115,7 @@ sanitize() {  # TOOL
 }
 
 export -f configure no_gpu_is_noticed sanitize
-export build out SPECTRUMKV_LIBRARY="$PWD/$build/libspectrumkv.so"
+export build out SPECTRUMKV_PEERS_PYTHON=$python SPECTRUMKV_LIBRARY="$PWD/$build/libspectrumkv.so"
 export PYTHONPATH="$PWD/bindings/python/src${PYTHONPATH:+:$PYTHONPATH}"
 
 if ((build_here)); then
@@ -131,6 +133,9 @@ elif ((gpu)); then
   step pd 90 "$python" examples/gpu_pd.py --tokens 1024 --rounds 3
   step bench 60 bash -c '"$build/bench/cuda_bench" >"$out/bench.json"'
   [[ -s $out/bench.json ]] && "$python" -m json.tool "$out/bench.json" >/dev/null && bench_json=$(<"$out/bench.json")
+  step peers 90 bash -c '"$SPECTRUMKV_PEERS_PYTHON" bench/peers/gpu_quantizers.py --check >&2 &&
+    "$SPECTRUMKV_PEERS_PYTHON" bench/peers/gpu_quantizers.py >"$out/peers.json"'
+  [[ -s $out/peers.json ]] && "$python" -m json.tool "$out/peers.json" >/dev/null && peers_json=$(<"$out/peers.json")
   step python 60 "$python" tests/gpu/check_python.py
   for tool in memcheck racecheck initcheck; do step "sanitizer-$tool" 90 bash -c "sanitize $tool"; done
 else
@@ -138,13 +143,14 @@ else
   step parity 60 bash -c 'no_gpu_is_noticed "$build/tests/gpu/gpu_tests" --gtest_brief=1'
   step bench 60 bash -c 'no_gpu_is_noticed "$build/bench/cuda_bench"'
   step pd 60 bash -c "no_gpu_is_noticed '$python' examples/gpu_pd.py"
+  step peers 60 bash -c 'no_gpu_is_noticed "$SPECTRUMKV_PEERS_PYTHON" bench/peers/gpu_quantizers.py'
   step python 60 bash -c "no_gpu_is_noticed '$python' tests/gpu/check_python.py"
 fi
 
 # Free text goes through Python: it may hold anything.
-"$python" - "$out/gpu-verify.json" "$failed" "$SECONDS" "[$(IFS=,; echo "${steps[*]}")]" "$bench_json" <<'PY'
+"$python" - "$out/gpu-verify.json" "$failed" "$SECONDS" "[$(IFS=,; echo "${steps[*]}")]" "$bench_json" "$peers_json" <<'PY'
 import json, subprocess, sys
-path, failed, seconds, steps, bench = sys.argv[1:]
+path, failed, seconds, steps, bench, peers = sys.argv[1:]
 def line(*command):
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip().splitlines()
@@ -157,6 +163,7 @@ result = {
     "commit": (line("git", "rev-parse", "HEAD") or [None])[0],
     "steps": json.loads(steps),
     "bench": json.loads(bench),
+    "peers": json.loads(peers),
 }
 with open(path, "w") as file:
     json.dump(result, file, indent=1)

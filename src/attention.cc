@@ -119,14 +119,9 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
       const size_t first = queries.window > 0 && last + 1 > static_cast<size_t>(queries.window)
                                ? last + 1 - static_cast<size_t>(queries.window)
                                : 0;
-      const float top = *std::max_element(a + first, a + last + 1);
       std::fill(a, a + first, 0.0F);
       std::fill(a + last + 1, a + tokens, 0.0F);
-      k.exps(a + first, last + 1 - first, scale, top * scale);
-      double sum = 0;
-      for (size_t t = first; t <= last; ++t) sum += a[t];
-      const float inverse = static_cast<float>(1.0 / sum);
-      for (size_t t = first; t <= last; ++t) a[t] *= inverse;
+      k.softmax(a + first, last + 1 - first, scale);
     }
     std::fill(outputs.begin(), outputs.end(), 0.0F);
     for (uint32_t c = 0; c < chunks && v_dim != 0; ++c) {
@@ -155,14 +150,11 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
             balanced ? errors[0].balance2.data() + (c * heads + static_cast<size_t>(head)) * dim : nullptr;
         for (size_t e = 0; e < dim; ++e) qb += balanced ? squares[e] * b2[e] : squares[e];
         qb *= scale * scale;
-        for (size_t t = range.first; t < range.first + range.tokens; ++t) {
-          const float a2 = a[t] * a[t];
-          costs.mass[t] += a[t];
-          // A latent layer's values are its keys' own rows: without V take a spread of 1.
-          const float distance = vo == nullptr ? 1.0F : std::max(0.0F, norms[t] - 2.0F * vo[t] + oo);
-          costs.half[0][t] += a2 * distance * qb;
-          if (v_dim != 0) costs.half[1][t] += a2;
-        }
+        // A latent layer's values are its keys' own rows: without V take a spread of 1.
+        const size_t at = range.first;
+        k.charge(a + at, vo == nullptr ? nullptr : vo + at, vo == nullptr ? nullptr : norms.data() + at, range.tokens,
+                 oo, qb, costs.mass.data() + at, costs.half[0].data() + at,
+                 vo == nullptr ? nullptr : costs.half[1].data() + at);
       }
     }
   }

@@ -18,7 +18,9 @@
   void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out);                          \
   void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t weight_stride, int32_t count,          \
                   float* out);                                                                                         \
-  void exps(float* values, size_t n, float scale, float shift);                                                        \
+  void softmax(float* values, size_t n, float scale);                                                                  \
+  void charge(const float* a, const float* products, const float* norms, size_t n, float output, float q2,             \
+              float* mass, float* k, float* v);                                                                        \
   uint64_t digest(const void* bytes, size_t size);                                                                     \
   }
 
@@ -33,6 +35,20 @@ SKV_DECLARE_KERNELS(N_NEON)
 #undef SKV_DECLARE_KERNELS
 
 namespace skv::kernels {
+
+// One token of charge().
+inline void charge_one(const float* a, const float* products, const float* norms, size_t i, float output, float q2,
+                       float* mass, float* k, float* v) {
+  const float square = a[i] * a[i];
+  mass[i] = mass[i] + a[i];
+  float distance = 1.0F;
+  if (products != nullptr) {
+    const float spread = (norms[i] - 2.0F * products[i]) + output;
+    distance = spread > 0.0F ? spread : 0.0F;
+    v[i] = v[i] + square;
+  }
+  k[i] = k[i] + (square * distance) * q2;
+}
 
 inline const std::byte* element(const Rows& rows, int32_t token, int32_t head, int32_t channel) {
   return rows.base + rows.token_offset[token] + head * rows.stride_head + channel * rows.stride_elem;

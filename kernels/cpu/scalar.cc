@@ -332,8 +332,25 @@ void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t we
   }
 }
 
-void exps(float* values, size_t n, float scale, float shift) {
-  for (size_t i = 0; i < n; ++i) values[i] = exp_of(values[i] * scale - shift);
+void softmax(float* values, size_t n, float scale) {
+  float top = values[0];
+  for (size_t i = 1; i < n; ++i) top = values[i] > top ? values[i] : top;
+  const float shift = top * scale;
+  float lane[16] = {};
+  for (size_t i = 0; i < n; ++i) {
+    values[i] = exp_of(values[i] * scale - shift);
+    lane[i % 16] = lane[i % 16] + values[i];
+  }
+  for (int32_t half = 8; half >= 1; half /= 2) {
+    for (int32_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
+  }
+  const float inverse = 1.0F / lane[0];
+  for (size_t i = 0; i < n; ++i) values[i] = values[i] * inverse;
+}
+
+void charge(const float* a, const float* products, const float* norms, size_t n, float output, float q2, float* mass,
+            float* k, float* v) {
+  for (size_t i = 0; i < n; ++i) charge_one(a, products, norms, i, output, q2, mass, k, v);
 }
 
 }  // namespace skv::kernels::scalar

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products, weighted sums and exponentials for the scores.
+// Dot products, weighted sums, softmax and costs for the scores.
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/hwy_targets.h"
 
@@ -45,10 +45,27 @@ HWY_INLINE int32_t rows_at_once(const Rows& rows) {
   return HWY_MAX(1, HWY_MIN(tile_tokens(rows), HWY_MIN(kTokensAtOnce, kTileBytes / 4 / rows.dim)));
 }
 
-// Dot products of one vector with kRows rows: the vector's lanes are loaded once for them.
+// The 16 accumulators by halves: l with l+8, then with l+4.
+template <int kVectors, class V>
+HWY_INLINE hn::VFromD<Four> fold(const V (&sum)[kVectors]) {
+  const Four d4;
+  if constexpr (kVectors == 1) {
+    const hn::Half<Wide> d8;
+    const auto eight = hn::Add(hn::LowerHalf(d8, sum[0]), hn::UpperHalf(d8, sum[0]));
+    return hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
+  } else if constexpr (kVectors == 2) {
+    const auto eight = hn::Add(sum[0], sum[1]);
+    return hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
+  } else {
+    return hn::Add(hn::Add(sum[0], sum[2]), hn::Add(sum[1], sum[3]));
+  }
+}
+
+// Dot products of one vector with kRows rows, 4 or 1: the vector's lanes are loaded once for them.
 template <int kRows>
 HWY_INLINE void dot_rows(const float* vector, const float* x, int32_t dim, float* out) {
   const Wide d;
+  const Four d4;
   hn::VFromD<Wide> sum[kRows][kParts];
   for (int r = 0; r < kRows; ++r) {
     for (int p = 0; p < kParts; ++p) sum[r][p] = hn::Zero(d);
@@ -63,21 +80,27 @@ HWY_INLINE void dot_rows(const float* vector, const float* x, int32_t dim, float
       }
     }
   }
-  HWY_ALIGN float lane[kAccumulators];
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kParts; ++p) hn::Store(sum[r][p], d, lane + p * kWide);
-    const Four d4;
-    if (c < dim) {  // 8 channels are left, of the first 8 accumulators
+  if (c < dim) {  // 8 channels are left, of the first 8 accumulators
+    HWY_ALIGN float lane[kAccumulators];
+    for (int r = 0; r < kRows; ++r) {
+      for (int p = 0; p < kParts; ++p) hn::Store(sum[r][p], d, lane + p * kWide);
       for (int32_t l = 0; l < 8; l += 4) {
         const auto product =
             hn::Mul(hn::LoadU(d4, vector + c + l), hn::LoadU(d4, x + static_cast<int64_t>(r) * dim + c + l));
         hn::Store(hn::Add(hn::Load(d4, lane + l), product), d4, lane + l);
       }
+      for (int p = 0; p < kParts; ++p) sum[r][p] = hn::Load(d, lane + p * kWide);
     }
-    const auto low = hn::Add(hn::Load(d4, lane), hn::Load(d4, lane + 8));
-    const auto high = hn::Add(hn::Load(d4, lane + 4), hn::Load(d4, lane + 12));
-    hn::Store(hn::Add(low, high), d4, lane);
-    out[r] = (lane[0] + lane[2]) + (lane[1] + lane[3]);
+  }
+  if constexpr (kRows == 4) {  // the last two halvings of all four at once
+    const auto s0 = fold(sum[0]), s1 = fold(sum[1]), s2 = fold(sum[2]), s3 = fold(sum[3]);
+    const auto s01 = hn::Add(hn::InterleaveLower(d4, s0, s1), hn::InterleaveUpper(d4, s0, s1));
+    const auto s23 = hn::Add(hn::InterleaveLower(d4, s2, s3), hn::InterleaveUpper(d4, s2, s3));
+    hn::StoreU(hn::Add(hn::ConcatLowerLower(d4, s23, s01), hn::ConcatUpperUpper(d4, s23, s01)), d4, out);
+  } else {
+    HWY_ALIGN float lane[4];
+    hn::Store(fold(sum[0]), d4, lane);
+    out[0] = (lane[0] + lane[2]) + (lane[1] + lane[3]);
   }
 }
 
@@ -154,17 +177,67 @@ void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t we
   }
 }
 
-void exps(float* values, size_t n, float scale, float shift) {
+void softmax(float* values, size_t n, float scale) {
   const Wide d;
+  const Four d4;
   constexpr size_t kLanes = hn::MaxLanes(Wide());
+  constexpr size_t kBlock = kAccumulators;
+  const size_t whole = n / kBlock * kBlock;
+  float top = values[0];
+  if (whole != 0) {
+    auto most = hn::LoadU(d, values);
+    for (size_t i = kLanes; i < whole; i += kLanes) most = hn::Max(most, hn::LoadU(d, values + i));
+    top = hn::GetLane(hn::MaxOfLanes(d, most));
+  }
+  for (size_t i = whole; i < n; ++i) top = values[i] > top ? values[i] : top;
+  const float shift = top * scale;
   const auto times = hn::Set(d, scale);
   const auto less = hn::Set(d, shift);
+  hn::VFromD<Wide> sum[kParts];
+  for (int p = 0; p < kParts; ++p) sum[p] = hn::Zero(d);
+  for (size_t i = 0; i < whole; i += kBlock) {
+    for (int p = 0; p < kParts; ++p) {
+      float* at = values + i + static_cast<size_t>(p) * kLanes;
+      const auto e = exp_lanes(d, hn::Sub(hn::Mul(hn::LoadU(d, at), times), less));
+      hn::StoreU(e, d, at);
+      sum[p] = hn::Add(sum[p], e);
+    }
+  }
+  HWY_ALIGN float lane[kAccumulators];
+  for (int p = 0; p < kParts; ++p) hn::Store(sum[p], d, lane + p * kWide);
+  for (size_t i = whole; i < n; ++i) {
+    values[i] = exp_of(values[i] * scale - shift);
+    lane[i - whole] += values[i];
+  }
+  for (int p = 0; p < kParts; ++p) sum[p] = hn::Load(d, lane + p * kWide);
+  hn::Store(fold(sum), d4, lane);
+  const float inverse = 1.0F / ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+  const auto by = hn::Set(d, inverse);
+  for (size_t i = 0; i < whole; i += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, values + i), by), d, values + i);
+  for (size_t i = whole; i < n; ++i) values[i] *= inverse;
+}
+
+void charge(const float* a, const float* products, const float* norms, size_t n, float output, float q2, float* mass,
+            float* k, float* v) {
+  const Wide d;
+  constexpr size_t kLanes = hn::MaxLanes(Wide());
+  const auto out = hn::Set(d, output);
+  const auto squares = hn::Set(d, q2);
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const auto x = hn::Sub(hn::Mul(hn::LoadU(d, values + i), times), less);
-    hn::StoreU(exp_lanes(d, x), d, values + i);
+    const auto x = hn::LoadU(d, a + i);
+    const auto square = hn::Mul(x, x);
+    hn::StoreU(hn::Add(hn::LoadU(d, mass + i), x), d, mass + i);
+    auto distance = hn::Set(d, 1.0F);
+    if (products != nullptr) {
+      const auto twice = hn::Mul(hn::Set(d, 2.0F), hn::LoadU(d, products + i));
+      distance = hn::Max(hn::Add(hn::Sub(hn::LoadU(d, norms + i), twice), out), hn::Zero(d));  // a NaN gives 0
+      hn::StoreU(hn::Add(hn::LoadU(d, v + i), square), d, v + i);
+    }
+    const auto cost = hn::Mul(hn::Mul(square, distance), squares);
+    hn::StoreU(hn::Add(hn::LoadU(d, k + i), cost), d, k + i);
   }
-  for (; i < n; ++i) values[i] = exp_of(values[i] * scale - shift);
+  for (; i < n; ++i) charge_one(a, products, norms, i, output, q2, mass, k, v);
 }
 
 #endif  // SKV_SIMD

@@ -13,7 +13,7 @@ namespace {
 #define SKV_TABLE(target, name, space)                                                                  \
   {                                                                                                     \
     target, name, space::stats, space::vectors, space::pack, space::unpack, space::absmax, space::dots, \
-        space::accumulate, space::exps, space::digest                                                   \
+        space::accumulate, space::softmax, space::charge, space::digest                                 \
   }
 
 constexpr Kernels kScalar = SKV_TABLE(SKV_TARGET_SCALAR, "scalar", scalar);

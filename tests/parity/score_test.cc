@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "chunk.h"
+#include "kernels/cpu/exp.h"
 
 namespace skv::parity {
 namespace {
@@ -41,27 +42,37 @@ TEST_P(ScoreParity, DotProductsAndWeightedSumsAreTheReferences) {
   }
 }
 
-TEST_P(ScoreParity, ExponentialsAreTheReferences) {
+TEST_P(ScoreParity, SoftmaxIsTheReferences) {
   std::vector<float> x;
-  for (double v = -104.0; v < 90.0; v += 0.00317) x.push_back(static_cast<float>(v));
-  for (const float v :
-       {0.0F, -0.0F, INFINITY, -INFINITY, 88.72283F, 88.72284F, 88.7229F, -87.0F, -87.00001F, 1e30F, -1e30F, 1e-40F}) {
-    x.push_back(v);
+  for (double v = -104.0; v < 3.0; v += 0.00317) x.push_back(static_cast<float>(v));
+  for (const float v : {0.0F, -0.0F, -INFINITY, -87.0F, -87.00001F, -1e30F, 1e-40F}) x.push_back(v);
+  for (const float scale : {1.0F, 0.125F}) {
+    for (const size_t n : {size_t{1}, size_t{3}, size_t{15}, size_t{16}, size_t{17}, size_t{100}, x.size()}) {
+      std::vector<float> want(x.end() - static_cast<std::ptrdiff_t>(n), x.end());
+      std::vector<float> got = want;
+      reference().softmax(want.data(), n, scale);
+      GetParam()->softmax(got.data(), n, scale);
+      EXPECT_TRUE(same(want, got)) << n;
+    }
   }
-  std::vector<float> want = x;
-  std::vector<float> got = x;
-  reference().exps(want.data(), want.size(), 1.0F, 0.0F);
-  GetParam()->exps(got.data(), got.size(), 1.0F, 0.0F);
-  EXPECT_TRUE(same(want, got));
-  want = x;
-  got = x;
-  reference().exps(want.data(), want.size(), 0.125F, 3.25F);
-  GetParam()->exps(got.data(), got.size(), 0.125F, 3.25F);
-  EXPECT_TRUE(same(want, got));
-  float nan[20];
-  for (float& v : nan) v = NAN;
-  GetParam()->exps(nan, 20, 1.0F, 0.0F);
-  for (const float v : nan) EXPECT_TRUE(std::isnan(v));
+}
+
+TEST_P(ScoreParity, ChargesAreTheReferences) {
+  for (const size_t n : {1U, 7U, 16U, 31U, 256U}) {
+    const std::vector<float> a = some(n, 1), products = some(n, 2), norms = some(n, 3);
+    const std::vector<float> before = some(3 * n, 4);
+    for (const bool values : {true, false}) {
+      const auto charged = [&](const Kernels& kernels) {
+        std::vector<float> out = before;
+        kernels.charge(a.data(), values ? products.data() : nullptr, values ? norms.data() : nullptr, n, 0.3F, 1.7F,
+                       out.data(), out.data() + n, values ? out.data() + 2 * n : nullptr);
+        return out;
+      };
+      const std::vector<float> want = charged(reference());
+      EXPECT_TRUE(same(want, charged(*GetParam()))) << n;
+      EXPECT_FALSE(same(want, before));
+    }
+  }
 }
 
 TEST_P(ScoreParity, DigestIsTheReferences) {
@@ -79,17 +90,40 @@ INSTANTIATE_TEST_SUITE_P(Targets, ScoreParity, testing::ValuesIn(targets()), nam
 TEST(ScoreReference, ExponentialIsWithinOneMillionth) {
   double worst = 0.0;
   for (double v = -87.0; v < 88.72; v += 0.000173) {
-    float x = static_cast<float>(v);
+    const auto x = static_cast<float>(v);
     const double want = std::exp(static_cast<double>(x));
-    reference().exps(&x, 1, 1.0F, 0.0F);
-    worst = std::max(worst, std::fabs(x - want) / want);
+    worst = std::max(worst, std::fabs(kernels::exp_of(x) - want) / want);
   }
   EXPECT_LT(worst, 1e-6);
-  float edge[3] = {-87.01F, 88.8F, 0.0F};
-  reference().exps(edge, 3, 1.0F, 0.0F);
-  EXPECT_EQ(edge[0], 0.0F);
-  EXPECT_EQ(edge[1], INFINITY);
-  EXPECT_EQ(edge[2], 1.0F);
+  EXPECT_EQ(kernels::exp_of(-87.01F), 0.0F);
+  EXPECT_EQ(kernels::exp_of(88.8F), INFINITY);
+  EXPECT_EQ(kernels::exp_of(0.0F), 1.0F);
+  EXPECT_TRUE(std::isnan(kernels::exp_of(NAN)));
+}
+
+TEST(ScoreReference, SoftmaxSumsToOne) {
+  std::vector<float> x = some(1000, 5), want(1000);
+  double sum = 0.0, all = 0.0;
+  for (const float v : x) sum += std::exp(0.5 * v);
+  for (size_t i = 0; i < x.size(); ++i) want[i] = static_cast<float>(std::exp(0.5 * x[i]) / sum);
+  reference().softmax(x.data(), x.size(), 0.5F);
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_NEAR(x[i], want[i], 1e-5F * want[i]);
+    all += x[i];
+  }
+  EXPECT_NEAR(all, 1.0, 1e-5);
+}
+
+TEST(ScoreReference, ChargesAreTheFormula) {
+  const float a = 0.5F, product = 2.0F, norm = 9.0F;
+  float out[3] = {1, 2, 3};
+  reference().charge(&a, &product, &norm, 1, 4.0F, 10.0F, out, out + 1, out + 2);
+  EXPECT_EQ(out[0], 1.5F);
+  EXPECT_EQ(out[1], 2.0F + 0.25F * 9.0F * 10.0F);
+  EXPECT_EQ(out[2], 3.25F);
+  const float near = 100.0F;  // a spread below 0 is rounding: no cost
+  reference().charge(&a, &near, &norm, 1, 4.0F, 10.0F, out, out + 1, out + 2);
+  EXPECT_EQ(out[1], 2.0F + 0.25F * 9.0F * 10.0F);
 }
 
 TEST(ScoreReference, DigestIsXxh3) {  // of "" and "abc", seed 0, as xxhsum -H3 prints them
