@@ -124,7 +124,23 @@ def test_niah_counts_cases_by_depth_and_among_those_that_raw_solves() -> None:
     assert entries["error-aware@0.3"]["by_depth"] == {"0": 1.0, "1": 0.75}
     assert entries["error-aware@0.3"]["of_raw"] == 6 / 7
     assert entries["greedy@0.3"]["success"] == 0.5
+    assert entries["raw"]["clear_cases"] == 0  # a file without margins
     assert niah.weaknesses(list(entries.values())) == ["8 cases: wanted at least 60"]
+
+
+def test_niah_tells_raws_clear_answers_from_those_by_a_hair() -> None:
+    content = niah_content()
+    for row in content["rows"]:
+        for case in row["cases"]:
+            case["margin"] = (0.2 if row["window"] == 0 and case["depth"] == 1.0 else 3.0) if case["correct"] else None
+    entries = {entry["arm"]: entry for entry in niah.summary(content["rows"])}
+    assert entries["error-aware@0.3"]["of_raw"] == 7 / 8  # it fails in window 0 at depth 1, which raw got by 0.2 nats
+    assert entries["error-aware@0.3"]["of_clear"] == 1.0
+    assert {entry["clear_cases"] for entry in entries.values()} == {7}
+    assert entries["greedy@0.3"]["of_clear"] == 3 / 7
+    columns = tables.niah_columns(list(entries.values()))
+    cells = dict(zip(columns, tables.niah_cells(entries["greedy@0.3"], list(entries.values()))))
+    assert cells["of its clear %"] == "42.9 (7)"
 
 
 def test_haystacks_hold_every_needle_once_at_its_depth() -> None:

@@ -344,13 +344,21 @@ class LlamaContext:
                 progress(min(begin + self.n_batch, total), total)
         return np.concatenate(rows) if rows else None
 
-    def greedy(self, logits: NDArray[np.float32], position: int, count: int) -> list[int]:
-        """``count`` most likely tokens, the first from ``logits`` (``[n_vocab]``), each evaluated from ``position`` on."""
+    def greedy(
+        self, logits: NDArray[np.float32], position: int, count: int, margins: list[float] | None = None
+    ) -> list[int]:
+        """``count`` most likely tokens, the first from ``logits`` (``[n_vocab]``), each evaluated from ``position`` on.
+
+        ``margins`` gets, for each, how far its logit is above the next: nats.
+        """
         out: list[int] = []
         row = logits
         for i in range(count):
             token = int(row.argmax())
             out.append(token)
+            if margins is not None:
+                second, first = np.partition(row, -2)[-2:]
+                margins.append(float(first) - float(second))
             if i + 1 < count:
                 result = self.evaluate([token], position + i, "last")
                 assert result is not None

@@ -28,6 +28,8 @@ KIND = "niah"
 
 ENOUGH: Final = 0.8
 """Success of raw below which a run says little about the codec."""
+CLEAR: Final = 1.0
+"""Nats by which every token of raw's answer is ahead of the next likely one where it counts as clear."""
 CASES: Final = 60
 """Cases below which it says little about anything."""
 
@@ -187,16 +189,20 @@ def _context(
                 question = context.tokenize(_ASK + needle.question, add_bos=False)
                 logits = context.evaluate(question, len(tokens), "last")
                 assert logits is not None
-                answer = context.detokenize(
-                    context.greedy(logits[0], len(tokens) + len(question), 2 * options.digits + 1)
-                )
+                margins: list[float] = []
+                given = context.greedy(logits[0], len(tokens) + len(question), 2 * options.digits + 1, margins=margins)
+                answer = context.detokenize(given)
+                # The code ends where the text of the first tokens holds it; what follows is not the answer's.
+                ends = next((n for n in range(1, len(given)) if needle.code in context.detokenize(given[:n])), None)
+                correct = needle.found_in(answer)
                 cases.append(
                     {
                         "depth": needle.depth,
                         "place": needle.place,
                         "code": needle.code,
                         "answer": answer,
-                        "correct": needle.found_in(answer),
+                        "correct": correct,
+                        "margin": min(margins[:ends]) if correct else None,
                     }
                 )
             return delivery.facts(arm) | {"cases": cases}
@@ -208,10 +214,10 @@ def _context(
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """One entry an arm: success over all its cases with a 95 % interval by resampling contexts, by depth, and among the
-    cases that raw got right."""
-    solved = {
-        (row["window"], case["place"])
+    """One entry an arm: success over all its cases with a 95 % interval by resampling contexts, by depth, among the
+    cases that raw got right, and among those that it got right clearly."""
+    solved: dict[tuple[int, str], float] = {
+        (row["window"], case["place"]): case.get("margin") or 0.0
         for row in rows
         if row["arm"] == RAW and "error" not in row
         for case in row["cases"]
@@ -227,6 +233,7 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
         depths = sorted({case["depth"] for _, case in cases})
         rates = np.array([np.mean([case["correct"] for case in row["cases"]]) for row in own])
         kept = [case["correct"] for window, case in cases if (window, case["place"]) in solved]
+        clear = [case["correct"] for window, case in cases if solved.get((window, case["place"]), 0.0) >= CLEAR]
         entries.append(
             {
                 "arm": arm,
@@ -238,6 +245,8 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
                 "success": _rate([case["correct"] for _, case in cases]),
                 "success_interval": list(bootstrap_interval(rates)) if len(rates) > 1 else None,
                 "of_raw": _rate(kept),
+                "clear_cases": len(clear),
+                "of_clear": _rate(clear),
                 "by_depth": {
                     f"{depth:g}": _rate([case["correct"] for _, case in cases if case["depth"] == depth])
                     for depth in depths

@@ -77,7 +77,7 @@ def _decibels(value: float | None) -> str:
 def niah_columns(entries: list[dict[str, Any]]) -> list[str]:
     """Columns of a retrieval table: one a depth at the end."""
     depths = [f"{100 * float(depth):.0f} %" for depth in _depths(entries)]
-    return ["arm", "contexts", "cases", "of raw", "success %", "95 %", "of raw's %", *depths]
+    return ["arm", "contexts", "cases", "of raw", "success %", "95 %", "of raw's %", "of its clear %", *depths]
 
 
 def niah_cells(entry: dict[str, Any], entries: list[dict[str, Any]]) -> list[str]:
@@ -91,6 +91,7 @@ def niah_cells(entry: dict[str, Any], entries: list[dict[str, Any]]) -> list[str
         f"{100 * entry['success']:.1f}",
         _interval(entry["success_interval"], 100, ".0f"),
         f"{100 * entry['of_raw']:.1f}",
+        f"{100 * entry['of_clear']:.1f} ({entry['clear_cases']})" if entry["clear_cases"] else "–",
         *(f"{100 * by_depth[depth]:.0f}" if depth in by_depth else "–" for depth in _depths(entries)),
     ]
 
