@@ -176,13 +176,10 @@ std::vector<std::byte> gather_half(Device& device, const Cache& cache, int32_t l
 }
 
 HalfMeasure measure_on_device(Device& device, const Cache& cache, int32_t layer, int half, uint32_t transforms,
-                              uint32_t chunk, int32_t sinks) {
+                              uint32_t chunk, std::span<const uint8_t> assumed) {
   const Device::Use use(device);
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<size_t>(view.tokens);
-  // As the encoder would take the statistics if only the sinks were RAW.
-  std::vector<uint8_t> assumed(tokens, uint8_t{2});
-  for (size_t t = 0; t < tokens && view.first_position + static_cast<int64_t>(t) < sinks; ++t) assumed[t] = tiers::kRaw;
   std::vector<Job> jobs(1);
   Job& job = jobs[0];
   job.layer = layer;

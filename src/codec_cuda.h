@@ -44,13 +44,14 @@ void need_reach(const Device& device, const Cache& cache, int32_t first, int32_t
 // One half of a layer, contiguous ([token][head][channel], in its own dtype), copied to the host. Waits.
 std::vector<std::byte> gather_half(Device& device, const Cache& cache, int32_t layer, int half);
 
-// What scoring measures of a half: the largest magnitude of every transformed row, and the chunks' balances.
+// What scoring measures of a half: the largest magnitude of every transformed row, and the chunks' balances, with the
+// statistics as the encoder would take them at these tiers, one a token.
 struct HalfMeasure {
   std::vector<float> absmax;   // [tokens][heads]
   std::vector<float> balance;  // [chunks][heads*dim], empty without BALANCE
   int64_t failed_chunk = -1;   // the first with a value that cannot be measured
 };
 HalfMeasure measure_on_device(Device& device, const Cache& cache, int32_t layer, int half, uint32_t transforms,
-                              uint32_t chunk, int32_t sinks);
+                              uint32_t chunk, std::span<const uint8_t> assumed);
 
 }  // namespace skv

@@ -13,17 +13,38 @@ namespace {
 
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
 
-// Squared errors of a chunk from its row maxima [tokens][heads] and, if any, its balances [heads*dim].
-void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, uint32_t index, const float* absmax,
-                const float* balance, HalfErrors& errors) {
+// Which rows of a chunk are measured: all, or one in kStep, the first of which is behind the default sinks.
+constexpr uint32_t kStep = 8;
+struct Sample {
+  uint32_t step = 1;
+  uint32_t first = 0;
+  uint32_t count(const ChunkRange& range) const { return (range.tokens - first + step - 1) / step; }
+  bool holds(uint32_t token) const { return token % step == first; }
+};
+Sample sample_of(bool sampled, const ChunkRange& range) {
+  return sampled && range.tokens >= 8 * kStep ? Sample{kStep, kStep / 2} : Sample{};
+}
+
+// Squared errors of a chunk from the maxima of its measured rows [rows][heads] and, if any, its balances [heads*dim].
+void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, uint32_t index, const Sample& sample,
+                const float* absmax, const float* balance, HalfErrors& errors) {
   const ChunkRange range = chunk_range(static_cast<uint64_t>(view.tokens), transforms.chunk, index);
   const auto channels = static_cast<size_t>(view.kv_heads) * static_cast<size_t>(view.dim[half]);
   const auto heads = static_cast<size_t>(view.kv_heads);
   const int32_t hadamard = tiers::hadamard_of(transforms.flags);
   const float n = hadamard == 0 ? 1.0F : static_cast<float>(hadamard);
   const float unit = 1.0F / (127.0F * 127.0F * 12.0F * n);
-  for (size_t i = 0; i < range.tokens * heads; ++i) {
-    errors.rows[static_cast<size_t>(range.first) * heads + i] = absmax[i] * absmax[i] * unit;
+  float* rows = errors.rows.data() + static_cast<size_t>(range.first) * heads;
+  if (sample.step == 1) {
+    for (size_t i = 0; i < range.tokens * heads; ++i) rows[i] = absmax[i] * absmax[i] * unit;
+  } else {
+    const uint32_t count = sample.count(range);
+    for (size_t h = 0; h < heads; ++h) {
+      float sum = 0;
+      for (uint32_t i = 0; i < count; ++i) sum += absmax[i * heads + h] * absmax[i * heads + h];
+      const float mean = sum / static_cast<float>(count) * unit;
+      for (uint32_t t = 0; t < range.tokens; ++t) rows[t * heads + h] = mean;
+    }
   }
   for (size_t h = 0; h < heads; ++h) {
     float sum = 0;
@@ -37,18 +58,35 @@ void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, 
   }
 }
 
-// Statistics as the encoder would take them if only the sinks were RAW, then the absmax of every transformed row.
+// Rows far apart, each read once: no hardware prefetcher sees them coming, and one at a time would wait for each.
+void fetch_sample(const kernels::Rows& rows, const Sample& sample, uint32_t count) {
+  constexpr int64_t kLine = 64;
+  const int64_t size = tiers::element_bytes(rows.dtype);
+  if (rows.stride_elem != size) return;
+  for (uint32_t i = 0; i < count; ++i) {
+    const std::byte* row = rows.base + rows.token_offset[i * sample.step + sample.first];
+    for (int32_t h = 0; h < rows.heads; ++h) {
+      const std::byte* at = row + h * rows.stride_head;
+      for (int64_t c = 0; c < rows.dim * size; c += kLine) __builtin_prefetch(at + c);
+    }
+  }
+}
+
+// Statistics as the encoder would take them if only the sinks, and what is not in the sample, were RAW; then the absmax
+// of every transformed row of the sample.
 void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
-                   int32_t sinks, uint32_t index, HalfErrors& errors, Scratch& scratch) {
+                   int32_t sinks, bool sampled, uint32_t index, HalfErrors& errors, Scratch& scratch) {
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
   const ChunkRange range = chunk_range(tokens, transforms.chunk, index);
-  const kernels::Rows rows = rows_of(cache, layer, half, range, scratch);
+  const Sample sample = sample_of(sampled, range);
+  kernels::Rows rows = rows_of(cache, layer, half, range, scratch);
+  if (sample.step > 1) fetch_sample(rows, sample, sample.count(range));
   const auto channels = static_cast<size_t>(view.kv_heads) * static_cast<size_t>(view.dim[half]);
   const auto heads = static_cast<size_t>(view.kv_heads);
   uint8_t assumed[tiers::kMaxChunk];
   for (uint32_t t = 0; t < range.tokens; ++t) {
-    assumed[t] = view.first_position + range.first + t < sinks ? tiers::kRaw : uint8_t{2};
+    assumed[t] = view.first_position + range.first + t < sinks || !sample.holds(t) ? tiers::kRaw : uint8_t{2};
   }
   float* floats = scratch.need_floats(6 * channels + range.tokens * heads);
   float* mean = floats + 3 * channels;
@@ -74,20 +112,34 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
     if ((vectors & tiers::kBalance) != 0) transform.recip = recip;
   }
   float* absmax = floats + 6 * channels;
+  int64_t offsets[tiers::kMaxChunk];
+  rows.tokens = static_cast<int32_t>(sample.count(range));
+  for (int32_t i = 0; i < rows.tokens; ++i) {
+    offsets[i] = rows.token_offset[static_cast<uint32_t>(i) * sample.step + sample.first];
+  }
+  rows.token_offset = offsets;
   const kernels::Verdict verdict = engine.kernels().absmax(rows, transform, absmax);
   if (verdict.kind != kernels::Verdict::kOk) {
     fail(SKV_E_NON_FINITE, "layer %d %s token %u head %d: Inf or NaN", layer, half_name(half),
-         range.first + static_cast<uint32_t>(verdict.token), verdict.head);
+         range.first + static_cast<uint32_t>(verdict.token) * sample.step + sample.first, verdict.head);
   }
-  note_chunk(view, half, transforms, index, absmax, transform.recip == nullptr ? nullptr : balance, errors);
+  note_chunk(view, half, transforms, index, sample, absmax, transform.recip == nullptr ? nullptr : balance, errors);
 }
 
 // A half whose rows are in device memory.
 void measure_half(Device& device, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
-                  int32_t sinks, HalfErrors& errors) {
+                  int32_t sinks, bool sampled, HalfErrors& errors) {
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
-  const HalfMeasure got = measure_on_device(device, cache, layer, half, transforms.flags, transforms.chunk, sinks);
+  std::vector<uint8_t> assumed(static_cast<size_t>(view.tokens), uint8_t{2});
+  for (uint32_t c = 0; c < chunks_of(tokens, transforms.chunk); ++c) {
+    const ChunkRange range = chunk_range(tokens, transforms.chunk, c);
+    const Sample sample = sample_of(sampled, range);
+    for (uint32_t t = 0; t < range.tokens; ++t) {
+      if (view.first_position + range.first + t < sinks || !sample.holds(t)) assumed[range.first + t] = tiers::kRaw;
+    }
+  }
+  HalfMeasure got = measure_on_device(device, cache, layer, half, transforms.flags, transforms.chunk, assumed);
   if (got.failed_chunk >= 0) {
     const ChunkRange range = chunk_range(tokens, transforms.chunk, static_cast<uint32_t>(got.failed_chunk));
     fail(SKV_E_NON_FINITE, "layer %d %s, tokens %u..%u: Inf or NaN, or a mean too large for 16 bits", layer,
@@ -96,7 +148,13 @@ void measure_half(Device& device, const Cache& cache, int32_t layer, int half, c
   const auto heads = static_cast<size_t>(view.kv_heads);
   const size_t channels = heads * static_cast<size_t>(view.dim[half]);
   for (uint32_t c = 0; c < chunks_of(tokens, transforms.chunk); ++c) {
-    note_chunk(view, half, transforms, c, got.absmax.data() + static_cast<size_t>(c) * transforms.chunk * heads,
+    const ChunkRange range = chunk_range(tokens, transforms.chunk, c);
+    const Sample sample = sample_of(sampled, range);
+    float* absmax = got.absmax.data() + static_cast<size_t>(range.first) * heads;
+    for (uint32_t i = 0; i < sample.count(range) && sample.step > 1; ++i) {  // those of the sample, one after the other
+      std::copy_n(absmax + (i * sample.step + sample.first) * heads, heads, absmax + i * heads);
+    }
+    note_chunk(view, half, transforms, c, sample, absmax,
                got.balance.empty() ? nullptr : got.balance.data() + c * channels, errors);
   }
 }
@@ -113,21 +171,21 @@ void size_errors(const CacheLayer& view, int half, const Transforms& transforms,
 }
 
 void measure_layer(Engine& engine, const Cache& cache, int32_t layer, const Transforms transforms[2], int32_t sinks,
-                   HalfErrors errors[2]) {
+                   const bool sampled[2], HalfErrors errors[2]) {
   const CacheLayer& view = cache.layer(layer);
   const uint32_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), transforms[0].chunk);
   const int halves = view.has(SKV_V) ? 2 : 1;
   for (int half = 0; half < halves; ++half) size_errors(view, half, transforms[half], errors[half]);
   if (Device* device = engine.device(); device != nullptr) {
     for (int half = 0; half < halves; ++half) {
-      measure_half(*device, cache, layer, half, transforms[half], sinks, errors[half]);
+      measure_half(*device, cache, layer, half, transforms[half], sinks, sampled[half], errors[half]);
     }
     return;
   }
   engine.run(static_cast<size_t>(chunks) * static_cast<size_t>(halves), [&](size_t unit, Scratch& scratch) {
     const int half = static_cast<int>(unit / chunks);
-    measure_chunk(engine, cache, layer, half, transforms[half], sinks, static_cast<uint32_t>(unit % chunks),
-                  errors[half], scratch);
+    measure_chunk(engine, cache, layer, half, transforms[half], sinks, sampled[half],
+                  static_cast<uint32_t>(unit % chunks), errors[half], scratch);
   });
 }
 

@@ -25,8 +25,12 @@ struct Transforms {
 void size_errors(const CacheLayer& view, int half, const Transforms& transforms, HalfErrors& errors);
 
 // Measures both halves of a layer. Throws NON_FINITE, OVERFLOW.
+// sampled: one row in 8 of each chunk stands for all its rows, which then have their mean. Without queries that is not
+// only the cheaper choice: rows larger than their neighbours do not matter more for it. SmolLM2-135M, 4 windows, no
+// queries, KL at 0.24 / 0.28 / 0.40 with every row's own error and with the mean of every 8th: 0.0062 / 0.0020 /
+// 0.000065 and 0.0046 / 0.0011 / 0.000048.
 void measure_layer(Engine& engine, const Cache& cache, int32_t layer, const Transforms transforms[2], int32_t sinks,
-                   HalfErrors errors[2]);
+                   const bool sampled[2], HalfErrors errors[2]);
 
 // Mean squared error per element of every row at 8 bits.
 std::vector<float> row_errors(const CacheLayer& view, const Transforms& transforms, const HalfErrors& errors);

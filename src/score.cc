@@ -234,7 +234,11 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
     Scores::Layer& layer = scores.layers_[l];
     Transforms transforms[2];
     default_set(view, transforms);
-    measure_layer(engine, cache, index, transforms, kDefaultSinks, errors);
+    for (int half = 0; half < 2; ++half) {
+      // Weights of the caller, and those of queries, are of this very row.
+      layer.sampled[half] = !layer.queries && layer.given[half].empty() && scores.every_.given[half].empty();
+    }
+    measure_layer(engine, cache, index, transforms, kDefaultSinks, layer.sampled, errors);
     const int halves = view.has(SKV_V) ? 2 : 1;
     for (int half = 0; half < halves; ++half) layer.errors[half] = row_errors(view, transforms[half], errors[half]);
     if (layer.queries) {
@@ -289,7 +293,7 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
     const bool same = shape.chunk == tiers::kMaxChunk && plan.options.sinks == kDefaultSinks &&
                       shape.transforms[0] == usual[0].flags && shape.transforms[1] == usual[1].flags;
     Transforms transforms[2] = {{shape.transforms[0], shape.chunk}, {shape.transforms[1], shape.chunk}};
-    if (!same) measure_layer(engine, cache, index, transforms, plan.options.sinks, measured);
+    if (!same) measure_layer(engine, cache, index, transforms, plan.options.sinks, layer.sampled, measured);
     for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
       if (layer.weights[half].size() != static_cast<size_t>(view.tokens)) {
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a cache of %lld", l, half_name(half),
