@@ -5,7 +5,6 @@ and capture the queries that scoring wants."""
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import signal
 import threading
@@ -452,8 +451,3 @@ class LlamaContext:
             else:
                 self._keys.setdefault(int(name[5:]), []).append(values)
         return True
-
-
-def hash_tokens(tokens: Sequence[int]) -> bytes:
-    """16 bytes that name a prompt: for request ids."""
-    return hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).digest()[:16]
