@@ -39,6 +39,12 @@ class Tensor(np.ndarray):
     def numpy(self) -> np.ndarray:
         return np.asarray(self)
 
+    def data_ptr(self) -> int:
+        return int(self.ctypes.data)
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.itemsize for step in self.strides)
+
     @property
     def device(self) -> str:
         return "cpu"
@@ -56,6 +62,7 @@ def _torch() -> types.ModuleType:
     torch.float16, torch.float32, torch.uint8 = np.dtype("float16"), np.dtype("float32"), np.dtype("uint8")
     torch.bfloat16 = "bfloat16"
     torch.empty = lambda shape, dtype, device="cpu": np.empty(shape, dtype).view(Tensor)
+    torch.zeros = lambda shape, dtype: np.zeros(shape, dtype).view(Tensor)
     torch.cat = lambda parts, dim: np.concatenate(parts, axis=dim).view(Tensor)
     torch.equal = np.array_equal
     torch.no_grad = contextlib.nullcontext
@@ -132,3 +139,15 @@ def standing_in(**more: types.ModuleType) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+def fake_lmcache() -> dict[str, types.ModuleType]:
+    """Modules for `standing_in`: LMCache's registry and the bases of its interface."""
+    registered: dict[str, Any] = {}
+    serde: Any = types.ModuleType("lmcache.v1.distributed.serde")
+    for name in ("AsyncSerdeProcessor", "Deserializer", "SerdeProcessor", "Serializer"):
+        setattr(serde, name, type(name, (), {"__module__": "fake"}))
+    serde.register_serde_factory = registered.__setitem__
+    serde.get_registered_serde_types = lambda: list(registered)
+    packages = ("lmcache", "lmcache.v1", "lmcache.v1.distributed")
+    return {**{name: types.ModuleType(name) for name in packages}, serde.__name__: serde}
