@@ -95,6 +95,7 @@ def test_a_raw_session_restores_the_state_bit_by_bit(weights: Path, tmp_path: Pa
     assert target.ctx["state"] == source.ctx["state"]
     assert target.n_tokens == TOKENS
     assert target.input_ids[:TOKENS].tolist() == prompt[:TOKENS]
+    assert target._requires_eval
 
 
 def test_a_budget_holds(weights: Path, tmp_path: Path) -> None:
@@ -220,3 +221,9 @@ def test_llama_continues_a_session_of_another_object(
     assert len(continued(second)) == 12
     with pytest.raises(skv.IdentityError):
         llamacpp.load_session(tmp_path / "small.skv", second, tokens[5:])
+
+    next(first.generate(tokens, top_k=1))  # now it holds the whole prompt
+    llamacpp.save_session(tmp_path / "whole.skv", first)
+    for _ in range(2):  # over what it generated itself
+        assert llamacpp.load_session(tmp_path / "whole.skv", second, tokens) == len(tokens)
+        assert continued(second) == wanted

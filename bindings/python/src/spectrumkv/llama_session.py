@@ -210,4 +210,6 @@ class _Sequence:
         if not self._ours:
             self._llama.input_ids[: len(tokens)] = tokens
             self._llama.n_tokens = len(tokens) if taken else 0
+            # As Llama.load_state does. Else a prompt that is exactly these tokens is answered from the logits before.
+            self._llama._requires_eval = True
         return taken != 0
