@@ -114,12 +114,7 @@ class DynamicCache:
         self.layers[layer].update(keys, values)
 
 
-class AttentionInterface:
-    _global_mapping: dict[str, Callable[..., Any]] = {"sdpa": lambda module, query, *rest, **options: (query, None)}
-
-    @classmethod
-    def register(cls, name: str, function: Callable[..., Any]) -> None:
-        cls._global_mapping[name] = function
+ATTENTION: dict[str, Callable[..., Any]] = {"sdpa": lambda module, query, *rest, **options: (query, None)}
 
 
 @contextlib.contextmanager
@@ -127,11 +122,13 @@ def standing_in(**more: types.ModuleType) -> Iterator[None]:
     """While active, the fakes and ``more`` are imported by the names of packages that are not installed; nobody else sees them."""
     transformers: Any = types.ModuleType("transformers")
     transformers.__version__ = "fake"
-    transformers.DynamicCache, transformers.AttentionInterface = DynamicCache, AttentionInterface
+    transformers.DynamicCache = DynamicCache
     utils: Any = types.ModuleType("transformers.cache_utils")
     utils.DynamicLayer, utils.DynamicSlidingWindowLayer = DynamicLayer, DynamicSlidingWindowLayer
-    transformers.cache_utils = utils
-    fakes = {"torch": _torch(), "transformers": transformers, "transformers.cache_utils": utils, **more}
+    modeling: Any = types.ModuleType("transformers.modeling_utils")
+    modeling.ALL_ATTENTION_FUNCTIONS = ATTENTION
+    transformers.cache_utils, transformers.modeling_utils = utils, modeling
+    fakes = {"torch": _torch(), **{module.__name__: module for module in (transformers, utils, modeling)}, **more}
     absent = {name: fake for name, fake in fakes.items() if importlib.util.find_spec(name.partition(".")[0]) is None}
     sys.modules.update(absent)
     try:

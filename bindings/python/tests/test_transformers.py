@@ -19,6 +19,7 @@ with standing_in():
     import torch
     import transformers
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     from spectrumkv import transformers as skvt
 
@@ -197,7 +198,7 @@ class Attention:
         return types.SimpleNamespace(remove=lambda: self.hooks.remove(hook))
 
     def __call__(self, cache: Any, query: Any) -> None:
-        attend = transformers.AttentionInterface._global_mapping["test"]
+        attend = ALL_ATTENTION_FUNCTIONS["test"]
         window = getattr(cache.layers[self.layer_idx], "sliding_window", None)
         output = attend(self, query, None, None, None, scaling=0.125, sliding_window=window)
         options = {"past_key_values": cache, "hidden_states": query}
@@ -220,11 +221,11 @@ def model(config: Any) -> Iterator[Model]:
     def attend(module: Any, query: Any, *rest: Any, **options: Any) -> Any:
         return query, None
 
-    registry = transformers.AttentionInterface
-    registry.register("test", attend)
+    ALL_ATTENTION_FUNCTIONS["test"] = attend
     made = Model(config.num_hidden_layers)
     yield made
-    assert registry._global_mapping.pop("test") is attend  # observers took their wrapper away
+    assert ALL_ATTENTION_FUNCTIONS["test"] is attend  # observers took their wrapper away
+    del ALL_ATTENTION_FUNCTIONS["test"]
     assert not any(attention.hooks for attention in made.attention)
 
 
@@ -307,7 +308,7 @@ def test_presses_and_models_that_do_not_fit(config: Any, model: Model) -> None:
             pass
         model.attention[0](cache, queries_of(8, 1))
     assert first._queries
-    with pytest.raises(skv.StateError, match="no forward pass"):
+    with pytest.raises(skv.StateError, match="no attention was seen"):
         skvt.Observer(model).scores()
 
 

@@ -33,6 +33,7 @@ import torch
 import transformers
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spectrumkv.buffers import describe
 from spectrumkv.cache import Cache
@@ -346,8 +347,12 @@ class Observer:
 
         Raises StateError if nothing was seen.
         """
-        if not self._queries and not self._weights:
-            raise StateError(Status.E_STATE, "no forward pass was seen: wanted one inside the with block")
+        if (self._wanted and not self._queries) or (self._press is not None and not self._weights):
+            raise StateError(
+                Status.E_STATE,
+                "no attention was seen: wanted a forward pass inside the with block, of a model that calls"
+                " the functions of transformers' registry",
+            )
         made = Scores()
         for layer, queries in self._queries.items():
             made.set_queries(layer, queries[row], layout="hqd", scale=self._scales[layer], window=self._windows[layer])
@@ -395,21 +400,23 @@ def _weights_of(scores: list[float]) -> list[float]:
     return [score / mean for score in scores] if mean > 0 else [1.0] * len(scores)
 
 
-# Attention functions are transformers' global registry: one wrapper an implementation, for all observers of the process.
+# Attention functions are a registry of the process: one wrapper an implementation, for all observers.
 _lock: Final = threading.Lock()
 _observers: dict[int, Observer] = {}  # id of an attention module -> who watches it
 _wrapped: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # implementation -> (original, wrapper)
 
 
 def _watch(observer: Observer, implementation: str, modules: dict[int, Any]) -> None:
-    registry = transformers.AttentionInterface
     with _lock:
+        taken = [key for key in modules if _observers.get(key, observer) is not observer]
+        if taken:
+            raise StateError(Status.E_STATE, "the model is observed already: wanted one Observer at a time")
         if implementation not in _wrapped:
-            original = registry._global_mapping.get(implementation)
+            original = ALL_ATTENTION_FUNCTIONS.get(implementation)
             if original is None:
                 raise ArgumentError(
                     Status.E_ARGUMENT,
-                    f"attention implementation {implementation!r}: wanted one of {sorted(registry._global_mapping)}"
+                    f"attention implementation {implementation!r}: wanted one of {sorted(ALL_ATTENTION_FUNCTIONS)}"
                     ' (load the model with attn_implementation="sdpa")',
                 )
 
@@ -419,21 +426,19 @@ def _watch(observer: Observer, implementation: str, modules: dict[int, Any]) -> 
                     watcher._see(module, query, options)
                 return original(module, query, *arguments, **options)
 
-            registry.register(implementation, seeing)
+            ALL_ATTENTION_FUNCTIONS[implementation] = seeing
             _wrapped[implementation] = (original, seeing)
-        taken = [key for key in modules if _observers.get(key, observer) is not observer]
-        if taken:
-            raise StateError(Status.E_STATE, "the model is observed already: wanted one Observer at a time")
         _observers.update(dict.fromkeys(modules, observer))
 
 
 def _unwatch(observer: Observer) -> None:
-    registry = transformers.AttentionInterface
     with _lock:
         for key in [key for key, owner in _observers.items() if owner is observer]:
             del _observers[key]
         if not _observers:
             for implementation, (original, seeing) in _wrapped.items():
-                if registry._global_mapping.get(implementation) is seeing:
-                    registry.register(implementation, original)
+                if (
+                    ALL_ATTENTION_FUNCTIONS.get(implementation) is seeing
+                ):  # else somebody wrapped it again: ours stays inside
+                    ALL_ATTENTION_FUNCTIONS[implementation] = original
             _wrapped.clear()
