@@ -316,6 +316,7 @@ class Observer:
         self._scales: dict[int, float] = {}
         self._weights: dict[int, list[list[float]]] = {}  # by layer, then by sequence of the batch
         self._hooks: list[Any] = []
+        self._lent: list[Any] = []  # attention modules that were given the model's rotary embedding
         self._modules = {
             id(module): module for module in model.modules() if isinstance(getattr(module, "layer_idx", None), int)
         }
@@ -327,8 +328,12 @@ class Observer:
             prepare = getattr(self._press, "post_init_from_model", None)
             if prepare is not None:
                 prepare(self._model)
+            rotary = [module for module in self._model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
             for module in self._modules.values():
                 if type(module).__name__.endswith("Attention"):
+                    if rotary and not hasattr(module, "rotary_emb"):  # as kvpress does; not registered as a submodule
+                        vars(module)["rotary_emb"] = rotary[0]
+                        self._lent.append(module)
                     self._hooks.append(module.register_forward_hook(self._score, with_kwargs=True))
         return self
 
@@ -338,6 +343,8 @@ class Observer:
         _unwatch(self)
         while self._hooks:
             self._hooks.pop().remove()
+        while self._lent:
+            vars(self._lent.pop()).pop("rotary_emb", None)
 
     def scores(self, row: int = 0) -> Scores:
         """Scores for `encode`, of one sequence of the batch.

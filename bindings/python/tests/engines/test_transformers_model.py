@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spectrumkv as skv
-from spectrumkv import models
 from spectrumkv import transformers as skvt
 
 GENERATED = 16
@@ -22,10 +20,8 @@ GENERATED = 16
 class Loaded:
     """A model, a prompt of all but the last token, its cache, and what is generated from it."""
 
-    def __init__(self, name: str, dtype: torch.dtype, root: Path, tokens: int) -> None:
-        path = models.fetch(name)
-        self.model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    def __init__(self, model: Any, tokenizer: Any, root: Path, tokens: int) -> None:
+        self.model = model
         text = (root / "examples" / "text" / "us-constitution-and-declaration.txt").read_text()
         self.ids = tokenizer(text[: 8 * tokens], return_tensors="pt").input_ids[:, :tokens]
         self.prefix = self.ids[:, :-1]
@@ -52,10 +48,12 @@ class Loaded:
     params=[("smollm2", torch.float32), ("smollm2", torch.bfloat16), ("gemma3-270m", torch.float32)],
     ids=str,
 )
-def loaded(request: pytest.FixtureRequest, root: Path) -> Iterator[Loaded]:
+def loaded(request: pytest.FixtureRequest, root: Path, load: Callable[[str], tuple[Any, Any]]) -> Iterator[Loaded]:
     torch.set_num_threads(1)
     name, dtype = request.param
-    yield Loaded(name, dtype, root, tokens=640 if name.startswith("gemma") else 320)  # beyond Gemma's window of 512
+    model, tokenizer = load(name)
+    # beyond Gemma's window of 512
+    yield Loaded(model.to(dtype), tokenizer, root, tokens=560 if name.startswith("gemma") else 256)
 
 
 def test_raw_files_give_bit_equal_tensors_and_the_same_tokens(loaded: Loaded, tmp_path: Path) -> None:
