@@ -14,6 +14,7 @@ _AROUND = (
     "../swig",
     "../../bench/stacks",
     "../../bench/ttft",
+    "../../examples/carriers",
     "../../examples/slot_migration.py",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
