@@ -60,9 +60,9 @@ if ((!only_sanitizers)); then
   [[ -n $label ]] && arguments+=(-L "^$label\$")
   left_out=()
   ((fast)) && left_out+=(e2e slow)
-  if ((engines)); then
+  if ((engines)) || [[ $label == engines ]]; then
     export SPECTRUMKV_ENGINES=required  # one that is not installed fails
-  elif [[ $label != engines ]]; then
+  else
     left_out+=(engines)
   fi
   ((${#left_out[@]})) && arguments+=(-LE "^($(IFS='|'; echo "${left_out[*]}"))\$")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import spectrumkv as skv
-from conftest import kv_arrays, llama_state
+from conftest import dropping, kv_arrays, llama_state
 from spectrumkv import models
 from spectrumkv.constants import Status
 
@@ -147,6 +147,17 @@ def test_a_state_that_llama_cpp_refuses(weights: Path, tmp_path: Path) -> None:
         llamacpp.load_session(tmp_path / "a.skv", target, range(TOKENS))
     assert target.ctx["refused"] == 2
     assert target.n_tokens == 0
+
+
+def test_dropped_tokens_are_refused(weights: Path, engine: skv.Engine) -> None:
+    target = llama(weights, 10)
+    before = dict(target.ctx)
+    with (
+        dropping(engine, kv_arrays(LAYERS, 64, HEADS, DIM)) as payload,
+        pytest.raises(skv.BudgetError, match="cannot mask"),
+    ):
+        llamacpp.decode_session(payload, target, range(64))
+    assert target.ctx == before
 
 
 def test_what_does_not_fit(weights: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import spectrumkv as skv
+from conftest import dropping, kv_arrays
 from fake_torch import standing_in
 from spectrumkv.constants import Half, Status
 
@@ -177,6 +178,12 @@ def test_other_kinds_of_layer_are_refused(config: Any) -> None:
         skvt.encode(cache)
     with pytest.raises(skv.ArgumentError, match="layer 0 holds no tokens"):
         skvt.encode(transformers.DynamicCache(config=config))
+
+
+def test_dropped_tokens_are_refused(engine: skv.Engine) -> None:
+    config = real_config(Config(2, hybrid=False))
+    with dropping(engine, kv_arrays(2, 64, HEADS, DIM)) as payload, pytest.raises(skv.BudgetError, match="cannot mask"):
+        skvt.decode(payload, config)
 
 
 def test_low_budgets_want_a_verdict(config: Any) -> None:

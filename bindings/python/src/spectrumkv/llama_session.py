@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from spectrumkv.cache import Cache
 from spectrumkv.constants import DType, Status
 from spectrumkv.engine import Engine
-from spectrumkv.errors import ArgumentError, IdentityError, StateError
+from spectrumkv.errors import ArgumentError, BudgetError, IdentityError, StateError
 from spectrumkv.identity import hash_tokens
 from spectrumkv.models import fingerprint_of
 from spectrumkv.payload import Payload, Receipt
@@ -137,6 +137,11 @@ def decode_session(payload: Payload, llama: Any, tokens: Sequence[int], *, engin
     if count > len(ids):
         raise IdentityError(
             Status.E_REQUEST, f"a state of {count} tokens for a prompt of {len(ids)}: wanted at least as many"
+        )
+    # Also keeps the memory made below within a small multiple of the payload's own bytes, whoever wrote them.
+    if dropped := payload.receipt().dropped_rows:
+        raise BudgetError(
+            Status.E_PERMITTED, f"a payload without {dropped} of its rows: llama.cpp cannot mask tokens here"
         )
     worker = engine or Engine()
     try:

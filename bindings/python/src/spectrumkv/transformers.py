@@ -39,7 +39,7 @@ from spectrumkv.buffers import describe
 from spectrumkv.cache import Cache
 from spectrumkv.constants import DEVICE_CPU, DType, Half, Status
 from spectrumkv.engine import Engine
-from spectrumkv.errors import ArgumentError, IdentityError, StateError
+from spectrumkv.errors import ArgumentError, BudgetError, IdentityError, StateError
 from spectrumkv.identity import hash_tokens
 from spectrumkv.payload import Payload, Receipt
 from spectrumkv.plan import Plan, Scores
@@ -149,7 +149,13 @@ def decode(
     Raises:
         IdentityError: a payload of another model, request or shape.
         PayloadError, ChecksumError: damaged bytes.
+        BudgetError: the payload drops tokens.
     """
+    # Also keeps the memory made below within a small multiple of the payload's own bytes, whoever wrote them.
+    if dropped := payload.receipt().dropped_rows:
+        raise BudgetError(
+            Status.E_PERMITTED, f"a payload without {dropped} of its rows: a DynamicCache cannot mask tokens"
+        )
     config = getattr(model, "config", model)
     made = DynamicCache(config=config)
     layers = _layers(made, filled=False)
