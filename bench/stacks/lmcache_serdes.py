@@ -25,6 +25,7 @@ from lmcache.v1.distributed.serde import (
     TurboQuantSerdeConfig,
     TurboQuantSerializer,
 )
+from lmcache.v1.distributed.serde.asym_k16_v8 import AsymK16V8MultiDeserializer, AsymK16V8MultiSerializer
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import spectrumkv as skv
@@ -45,6 +46,23 @@ class Memory:
     tensor: Any
 
 
+class Halves:
+    """LMCache's serde of separate K and V, asked like the others."""
+
+    def __init__(self) -> None:
+        self.to, self.back = AsymK16V8MultiSerializer(), AsymK16V8MultiDeserializer()
+
+    def estimate_serialized_size(self, layout: Any) -> int:
+        half = MemoryLayoutDesc(shapes=[layout.shapes[0][1:]], dtypes=layout.dtypes)
+        return self.to.estimate_serialized_size((half, half))
+
+    def serialize(self, src: Memory, dst: Memory, key: Any) -> int:
+        return self.to.serialize((Memory(src.tensor[0]), Memory(src.tensor[1])), dst, key)
+
+    def deserialize(self, src: Memory, dst: Memory, key: Any) -> None:
+        self.back.deserialize(src, (Memory(dst.tensor[0]), Memory(dst.tensor[1])), key)
+
+
 def spectrumkv(head_dim: int, **options: Any) -> tuple[Any, Any]:
     codec = _Codec(head_dim, **options)
     return SpectrumKVSerializer(codec), SpectrumKVDeserializer(codec)
@@ -58,6 +76,7 @@ def serdes(head_dim: int) -> dict[str, Any]:
             Fp8QuantizationSerializer(torch.float8_e5m2),
             Fp8QuantizationDeserializer(torch.float8_e5m2),
         ),
+        "asym_k16_v8": lambda: (Halves(), Halves()),
         "turboquant k8v4": lambda: (TurboQuantSerializer(turbo), TurboQuantDeserializer(turbo)),
         "spectrumkv (8 bits)": lambda: spectrumkv(head_dim),
         "spectrumkv 0.50": lambda: spectrumkv(head_dim, budget=0.50, profile=PROFILE),
