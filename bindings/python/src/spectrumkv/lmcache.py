@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LMCache: chunks of its L2 tier as payloads. Importing this module registers the serde ``spectrumkv``::
+"""LMCache: chunks of its L2 tier as payloads. Importing this module registers the serde ``spectrumkv``; run as a program it is LMCache's
+own command with the serde in it::
 
-    import spectrumkv.lmcache          # before LMCache reads its configuration
-
-    --l2-adapter '{"type": "fs", "base_path": "/cache",
-                   "serde": {"type": "spectrumkv", "head_dim": 128, "budget": 0.28, "profile": "model.json"}}'
+    python -m spectrumkv.lmcache server --l2-adapter '{"type": "fs", "base_path": "/cache",
+        "serde": {"type": "spectrumkv", "head_dim": 128, "budget": 0.40, "profile": "model.json"}}'
 
 Every chunk is a payload of its own, named after its `ObjectKey`: a chunk that comes back under another key, of another model
 or damaged is an error, which LMCache treats as a miss. Nothing of it reaches the destination then.
@@ -17,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -250,3 +250,8 @@ def _factory(options: dict[str, Any]) -> SerdeProcessor:
 
 if NAME not in get_registered_serde_types():
     register_serde_factory(NAME, _factory)
+
+if __name__ == "__main__":
+    from lmcache.cli.main import main
+
+    sys.exit(main())

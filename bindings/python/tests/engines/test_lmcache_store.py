@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +121,59 @@ def test_a_damaged_file_is_a_miss(store: Callable[..., Any], tmp_path: Path) -> 
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert prefetched(manager, keys) == 0
+
+
+def test_the_server_knows_the_serde(tmp_path: Path) -> None:
+    """``python -m spectrumkv.lmcache server``: LMCache's own command."""
+    serde = {"type": "spectrumkv", "head_dim": 64, "budget": 0.4, "unproven": True}
+    adapter = {"type": "fs", "base_path": str(tmp_path), "serde": serde}
+    ports = [free_port(), free_port()]
+    command = [sys.executable, "-m", "spectrumkv.lmcache", "server", "--host", "127.0.0.1", "--port", str(ports[0])]
+    command += [
+        "--http-host",
+        "127.0.0.1",
+        "--http-port",
+        str(ports[1]),
+        "--l1-size-gb",
+        "0.25",
+        "--eviction-policy",
+        "LRU",
+    ]
+    command += ["--disable-observability", "--l2-adapter", json.dumps(adapter)]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **QUIET})
+
+    def status() -> Any:
+        if server.poll() is not None:
+            raise AssertionError((tmp_path / "log").read_text())
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/status", timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+    try:
+        (l2,) = find(until(status, 240), "l2_adapters")
+        assert l2["type"] == "FSL2Adapter"
+        assert l2["serde_wrapped"] is True
+    finally:
+        server.kill()
+        server.wait()
+
+
+QUIET = {"LMCACHE_TRACK_USAGE": "false", "LMCACHE_DISABLE_BANNER": "1"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find(tree: Any, name: str) -> Any:
+    """The value of a key, at whatever depth."""
+    if isinstance(tree, dict):
+        if name in tree:
+            return tree[name]
+        return next((found for value in tree.values() if (found := find(value, name)) is not None), None)
+    return None
