@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--no-nccl] [--help]
+usage: scripts/setup.sh [--no-engine] [--stacks] [--browser] [--no-cuda] [--no-nccl] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
@@ -16,6 +16,8 @@ Installs, when missing:
   - llama.cpp's Python package in it, compiled from source: 4 to 8 minutes on 2 cores, once
 
   --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
+  --stacks      torch, transformers, LMCache, kvpress, Mooncake and NIXL too, into build/stacks (6 GB; their tests: scripts/test.sh
+                --engines). PyPI's torch carries CUDA; an index of your own with torch's CPU wheels is preferred by pip
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
   --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
                 CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
@@ -27,12 +29,14 @@ TEXT
 }
 
 engine=1
+stacks=0
 browser=0
 cuda=1
 nccl=1
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
+    --stacks) stacks=1 ;;
     --browser) browser=1 ;;
     --cuda) cuda=1 ;;  # the default
     --no-cuda) cuda=0 ;;
@@ -160,6 +164,20 @@ if ((engine)); then
     printf '%s\n' "$wanted" >"$stamp"
   else
     say "llama.cpp: there"
+  fi
+fi
+
+if ((stacks)); then
+  stamp=build/stacks/.requirements
+  wanted=$(cat bindings/python/requirements-stacks.txt bindings/python/requirements-stacks-alone.txt)
+  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+    say "installing torch, transformers, LMCache and others into build/stacks (6 GB)"
+    [[ -x build/stacks/bin/python ]] || python3 -m venv build/stacks
+    build/stacks/bin/python -m pip install -q --disable-pip-version-check -r bindings/python/requirements-stacks.txt
+    build/stacks/bin/python -m pip install -q --disable-pip-version-check --no-deps -r bindings/python/requirements-stacks-alone.txt
+    printf '%s\n' "$wanted" >"$stamp"
+  else
+    say "stacks: there"
   fi
 fi
 say "done"

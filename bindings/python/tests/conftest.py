@@ -66,6 +66,17 @@ def encode(
         return engine.encode(cache, plan.solve(cache))
 
 
+def dropping(engine: skv.Engine, layers: list[tuple[np.ndarray, np.ndarray]], **identity: bytes) -> skv.Payload:
+    """A payload without the values of one token."""
+    with skv.Cache.from_arrays(layers, can_mask=True, **identity) as cache:
+        plan = skv.Plan(engine, strategy="uniform-8").solve(cache)
+        for half in skv.Half:
+            tiers = bytearray(plan.tiers(0, half, len(layers[0][0])))
+            tiers[40] = skv.Tier.DROP
+            plan.set_tiers(0, half, tiers)
+        return engine.encode(cache, plan)
+
+
 def llama_state(layers: list[tuple[np.ndarray, np.ndarray]], v_trans: int) -> bytes:
     """A sequence state as llama_state_seq_get_data writes it."""
     tokens, heads, dim = layers[0][0].shape

