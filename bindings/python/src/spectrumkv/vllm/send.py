@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefill side of a transfer: encodes the blocks of finished requests and serves pulls of the payloads.
+
+A pull is an offer of a few bytes: a payload of one token whose request id is the handle and whose heads are those wanted. It is
+accepted when the handle is known, and the cache's payload is offered on the same conn; else it is declined with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from spectrumkv.constants import DEVICE_CPU
+from spectrumkv.engine import Engine
+from spectrumkv.errors import SpectrumKVError, TransportTimeoutError
+from spectrumkv.payload import Payload
+from spectrumkv.profile import Profile
+from spectrumkv.transport import Conn, Endpoint, Request
+from spectrumkv.vllm.config import Settings, check_budget
+from spectrumkv.vllm.layout import Pages
+from spectrumkv.vllm.policy import choose
+from spectrumkv.vllm.stats import Tally
+
+_log = logging.getLogger(__name__)
+
+# A pull may come before the step that tells this worker of the request: the reply leaves the scheduler first. Seconds.
+_AHEAD: Final = 2.0
+# How often a waiting thread looks whether it should end. Seconds.
+_SLICE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class SendJob:
+    """A finished request. Its blocks stay as they are until `Sender.finished` names it."""
+
+    request: str
+    handle: bytes
+    blocks: Sequence[int]
+    tokens: int
+    budget: float | str | None = None
+
+
+@dataclass
+class _Kept:
+    """A payload that can be pulled. Its layers may still be under construction."""
+
+    payload: Payload
+    expires: float
+    heads: set[int]  # that nobody pulled yet
+    complete: bool = False
+    users: int = 0
+    failed: str = ""
+    key: int = field(default=0)
+
+
+class Sender:
+    """Owns the endpoint, a thread that encodes and one for each peer."""
+
+    def __init__(self, settings: Settings, pages: Pages, rank: int, tally: Tally, wake: threading.Event) -> None:
+        self._settings = settings
+        self._pages = pages
+        self._tally = tally
+        self._wake = wake
+        self._profile = None
+        if settings.profile is not None:
+            with open(settings.profile, "rb") as file:  # noqa: PTH123
+                self._profile = Profile.open(file.read())
+        self._device = pages.layers[0].buffer.device
+        self._engine = Engine(self._device, threads=settings.threads)
+        self._endpoint = Endpoint(model=pages.fingerprint, **settings.endpoint_options())
+        self.uri: Final = self._endpoint.listen(settings.listen_on(rank))
+        self._jobs: queue.SimpleQueue[SendJob | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._refused: OrderedDict[bytes, str] = OrderedDict()  # handles that could not be encoded, and why
+        self._finished: set[str] = set()
+        self._told: set[str] = set()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._encode_all, name="skv-encode", daemon=True),
+            threading.Thread(target=self._accept_all, name="skv-accept", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # ---------------------------------------------------------------------------------------------- vLLM's thread
+
+    def start(self, job: SendJob) -> None:
+        """Queues a request for encoding."""
+        self._jobs.put(job)
+
+    def finished(self) -> set[str]:
+        """Requests whose blocks are not needed any more, since the last call."""
+        self._drop_expired()
+        with self._changed:
+            done, self._finished = self._finished, set()
+        return done
+
+    @property
+    def kept(self) -> int:
+        """Payloads that wait to be pulled."""
+        with self._changed:
+            return len(self._kept)
+
+    def close(self) -> None:
+        """Ends every transfer and frees every payload."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._jobs.put(None)
+        self._endpoint.close()
+        for thread in self._threads:
+            thread.join(5)
+        with self._changed:
+            for kept in self._kept.values():
+                kept.payload.close()
+            self._kept.clear()
+
+    # --------------------------------------------------------------------------------------------------- encoding
+
+    def _encode_all(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._encode(job)
+            except Exception as error:
+                # The blocks must be given back whatever happened; the peer hears why.
+                _log.warning("request %s: KV cache not encoded: %s", job.request, error)
+                self._tally.count("encode_failures")
+                with self._changed:
+                    kept = self._kept.pop(job.handle, None)
+                    if kept is not None:
+                        kept.failed = str(error)
+                        self._release(kept)
+                    self._refused[job.handle] = str(error)
+                    while len(self._refused) > 1024:
+                        self._refused.popitem(last=False)
+                    self._changed.notify_all()
+            finally:
+                with self._changed:
+                    self._finished.add(job.request)
+                self._wake.set()
+
+    def _encode(self, job: SendJob) -> None:
+        began = time.monotonic()
+        settings = self._settings
+        budget = settings.budget
+        if job.budget is not None and settings.per_request:
+            budget = check_budget(job.budget)
+        with self._pages.cache(job.blocks, job.tokens, job.handle) as cache:
+            chosen = choose(
+                self._engine,
+                cache,
+                budget,
+                self._pages.layers[0].dtype,
+                profile=self._profile,
+                unproven=settings.unproven,
+            )
+            if chosen.reason:
+                self._tally.count("fallbacks")
+                self._say(f"budget {budget} not kept, {chosen.name} instead: {chosen.reason}")
+            with chosen.plan as plan:
+                if self._device == DEVICE_CPU:
+                    payload = Payload.create(cache, plan)
+                    kept = self._keep(job, payload)
+                    for layer in range(len(self._pages.layers)):
+                        self._engine.encode_layer(cache, plan, layer, payload)
+                else:
+                    with self._engine.encode(cache, plan) as encoded:
+                        payload = Payload.open(bytes(encoded))
+                    kept = self._keep(job, payload)
+        receipt = payload.receipt()
+        with self._changed:
+            kept.complete = True
+            self._changed.notify_all()
+        self._tally.count("encoded")
+        self._tally.count("encoded_bytes", receipt.payload_bytes)
+        self._tally.count("encoded_raw_bytes", receipt.raw_bytes)
+        self._tally.time("encode_seconds", time.monotonic() - began)
+        _log.debug("request %s: %s, %d bytes, scored %s", job.request, chosen.name, len(payload), receipt.scored.name)
+
+    def _say(self, text: str) -> None:
+        """A warning once for each kind, so that a busy server's log stays readable."""
+        kind = text[:60]
+        if kind not in self._told:
+            self._told.add(kind)
+            _log.warning("%s (said once; counted as fallbacks)", text)
+
+    # -------------------------------------------------------------------------------------------------- keeping
+
+    def _keep(self, job: SendJob, payload: Payload) -> _Kept:
+        heads = set(range(self._pages.first_head, self._pages.first_head + self._pages.heads))
+        kept = _Kept(payload, time.monotonic() + self._settings.expiry, heads)
+        with self._changed:
+            self._kept[job.handle] = kept
+            self._changed.notify_all()
+        self._drop_expired()
+        return kept
+
+    def _drop_expired(self) -> None:
+        now = time.monotonic()
+        with self._changed:
+            held = sum(kept.payload.nbytes for kept in self._kept.values())
+            for handle, kept in list(self._kept.items()):
+                if not kept.complete or kept.users:
+                    continue
+                if now > kept.expires or held > self._settings.kept_bytes:
+                    held -= kept.payload.nbytes
+                    del self._kept[handle]
+                    self._release(kept)
+                    self._tally.count("expired")
+
+    def _release(self, kept: _Kept) -> None:
+        """Frees a payload that is in the table no more, once nobody sends it. With the lock held."""
+        if kept.users == 0:
+            kept.payload.close()
+
+    def _find(self, handle: bytes) -> _Kept | str:
+        """What a handle names, as a user of it, or why there is nothing."""
+        until = time.monotonic() + _AHEAD
+        with self._changed:
+            while not self._closed:
+                kept = self._kept.get(handle)
+                if kept is not None:
+                    kept.users += 1
+                    return kept
+                if handle in self._refused:
+                    return f"not encoded: {self._refused[handle]}"
+                left = until - time.monotonic()
+                if left <= 0:
+                    return "no such handle: pulled already, expired or never there"
+                self._changed.wait(left)
+        return "shutting down"
+
+    # ---------------------------------------------------------------------------------------------------- serving
+
+    def _accept_all(self) -> None:
+        while not self._closed:
+            try:
+                conn = self._endpoint.accept(_SLICE)
+            except TransportTimeoutError:
+                continue
+            except SpectrumKVError:
+                return
+            threading.Thread(target=self._serve, args=(conn,), name="skv-serve", daemon=True).start()
+
+    def _serve(self, conn: Conn) -> None:
+        with conn, contextlib.suppress(SpectrumKVError):
+            while not self._closed:
+                offer = conn.recv_offer(3600)
+                while not offer.wait(_SLICE):
+                    if self._closed:
+                        return
+                self._answer(conn, offer)
+
+    def _answer(self, conn: Conn, offer: Request) -> None:
+        handle = offer.identity[1]
+        found = self._find(handle)
+        if isinstance(found, str):
+            self._tally.count("unknown_pulls")
+            offer.reject(found[:200])
+            return
+        sent = False
+        try:
+            timeout = self._settings.load_timeout
+            offer.accept(timeout=timeout)
+            offer.result(timeout)
+            with offer.payload() as pull:
+                wanted = pull.segment(0)
+            request = conn.send_layers(offer.key, found.payload, timeout)
+            request.result(timeout)
+            sent = True
+        except SpectrumKVError as error:
+            self._tally.count("send_failures")
+            _log.warning("pull of %s: %s", handle.hex(), error)
+            raise
+        finally:
+            with self._changed:
+                found.users -= 1
+                if sent:
+                    found.heads -= set(range(wanted.first_head, wanted.first_head + wanted.heads))
+                    self._tally.count("sent")
+                if not found.heads and self._kept.get(handle) is found:
+                    del self._kept[handle]
+                if self._kept.get(handle) is not found:
+                    self._release(found)
