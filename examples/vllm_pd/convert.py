@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes SmolLM2-135M-Instruct as a Hugging Face directory that vLLM can serve, from the GGUF file of its package.
 
-    PYTHONPATH=bindings/python/src build/vllm/bin/python examples/vllm_pd/convert.py build/vllm-models/smollm2
+PYTHONPATH=bindings/python/src build/vllm/bin/python examples/vllm_pd/convert.py build/vllm-models/smollm2
 """
 
 from __future__ import annotations
