@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Self
 from urllib.parse import urlsplit
 
 
@@ -27,7 +28,7 @@ class Relay:
         self.uri = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Relay:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.uri = f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -57,20 +58,16 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to all of its processes, as a crash or the OOM killer would."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def stop(self) -> None:
         """Ends it in order, and in any case."""
         if self._process.poll() is None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def metric(self, name: str) -> float:

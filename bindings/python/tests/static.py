@@ -13,6 +13,7 @@ _AROUND = (
     "../generate",
     "../swig",
     "../../bench/ttft",
+    "../../examples/vllm_pd",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
     "../../tests/docs",
