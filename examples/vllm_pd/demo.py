@@ -8,6 +8,7 @@ Run by run.sh. Parts:
   budget   at a budget: share of prompts with the same first 16 tokens, and KL divergence of the first position
   refused  a budget that the model's probe forbids: 8 bits or raw instead, and both log and metrics say so
   mixed    8 requests at a time, short and long: no block stays taken
+  pressure a decode instance with a prefix cache and too few blocks: cache hits, preemptions, and still the same tokens
   faults   changed bytes, a silent network, either instance killed: recomputed or a clear error, in time, never another answer
 """
 
@@ -49,13 +50,19 @@ class Pair:
         self.decode.ready("/health")
 
     def start_prefill(self, profile: Path = PROFILE) -> Process:
-        extra = {"profile": str(profile), "fingerprint": FINGERPRINT, "load_timeout": LOAD_TIMEOUT, "expiry": 20}
-        return self._start("prefill", connector("kv_producer", **extra))
+        extra: dict[str, Any] = {
+            "profile": str(profile),
+            "fingerprint": FINGERPRINT,
+            "load_timeout": LOAD_TIMEOUT,
+            "expiry": 20,
+        }
+        # Prompts are prefilled in pieces of 256 tokens.
+        return self._start("prefill", connector("kv_producer", **extra), "--max-num-batched-tokens", "256")
 
-    def start_decode(self) -> Process:
-        # No prefix cache: an answer computed here once must not stand in for a transfer.
+    def start_decode(self, *more: str) -> Process:
         extra = {"fingerprint": FINGERPRINT, "load_timeout": LOAD_TIMEOUT, "loads": 8}
-        return self._start("decode", connector("kv_consumer", **extra), "--no-enable-prefix-caching")
+        # No prefix cache: an answer computed here once must not stand in for a transfer.
+        return self._start("decode", connector("kv_consumer", **extra), *(more or ("--no-enable-prefix-caching",)))
 
     def _start(self, name: str, transfer: dict[str, Any], *more: str) -> Process:
         self.started += 1
@@ -207,6 +214,38 @@ async def mixed(pair: Pair, session: aiohttp.ClientSession, count: int) -> bool:
     return good
 
 
+async def pressure(pair: Pair, session: aiohttp.ClientSession) -> bool:
+    """Needs a decode instance of its own. The prefill instance, asked without a transfer, tells what is right."""
+    pair.decode.stop()
+    blocks = 48  # of 32 tokens: enough for three of the requests below, not for eight
+    pair.decode = pair.start_decode("--num-gpu-blocks-override", str(blocks)).ready("/health")
+    short = prompts(8)
+    texts = [*short, *(text + " " + more for text, more in zip(short, prompts(8, 400)))]
+    tokens = 64
+    truth = await gather(lambda text: complete(session, pair.prefill.url, text, tokens), texts, 8)
+    moved = []
+    for half in (texts[:8], texts[8:]):  # the second half begins like the first, which is in the cache by then
+        moved += await gather(lambda text: pair.moved(session, text, "raw", tokens=tokens), half, 8)
+    same = sum(a.tokens == b.tokens and not b.error for a, b in zip(truth, moved))
+    good = check(
+        same == len(texts), f"{same} of {len(texts)} prompts give the same {tokens} tokens with {blocks} blocks in all"
+    )
+    preempted = pair.decode.metric("vllm:num_preemptions_total")
+    good &= check(preempted > 0, f"{preempted:.0f} preemptions")
+    hits = pair.decode.metric("vllm:prefix_cache_hits_total")
+    good &= check(hits > 0, f"{hits:.0f} tokens of prefix-cache hits")
+    now = counts(pair.decode, "loaded", "load_failures", "loaded_tokens")
+    good &= check(
+        now["load_failures"] == 0 and now["loaded"] > 0,
+        f"{now['loaded']:.0f} loads of {now['loaded_tokens']:.0f} tokens",
+    )
+    free = settle(lambda: pair.decode.metric("vllm:kv_cache_usage_perc") == 0, 30)
+    good &= check(free, "decode holds no block when all is done")
+    pair.decode.stop()
+    pair.decode = pair.start_decode().ready("/health")
+    return good
+
+
 async def faults(pair: Pair, session: aiohttp.ClientSession) -> bool:
     text = prompts(3)[1]
     truth = await pair.alone(session, text)
@@ -248,11 +287,25 @@ async def faults(pair: Pair, session: aiohttp.ClientSession) -> bool:
     reply = await pair.moved(session, text, "raw", rewrite=other_prompt)
     good &= judge("parameters of another prompt", reply) and reply.tokens == truth.tokens
 
+    async def midway(relay: Relay, size: int) -> asyncio.Task[Reply]:
+        """A request of whose KV cache so many bytes came through."""
+        task = asyncio.create_task(pair.moved(session, text, "raw", rewrite=through(relay)))
+        while relay.passed < size and not task.done():
+            await asyncio.sleep(0.02)
+        return task
+
+    async with Relay("tcp://127.0.0.1:1", rate=500_000) as relay:
+        task = await midway(relay, 1_000_000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        free = settle(lambda: pair.decode.metric("vllm:kv_cache_usage_perc") == 0, LOAD_TIMEOUT)
+        good &= check(
+            free and relay.passed < 4_000_000, f"aborted after {relay.passed / 1e6:.1f} MB: decode holds no block"
+        )
+
     async def killing(victim: Process, what: str) -> Reply:
         async with Relay("tcp://127.0.0.1:1", rate=1_000_000) as relay:
-            task = asyncio.create_task(pair.moved(session, text, "raw", rewrite=through(relay)))
-            while relay.passed < 2_000_000 and not task.done():
-                await asyncio.sleep(0.02)
+            task = await midway(relay, 2_000_000)
             check(not task.done(), f"{what} after {relay.passed / 1e6:.1f} MB of its KV cache")
             victim.kill()
             return await task
@@ -335,7 +388,7 @@ async def example(model: Path, logs: Path, session: aiohttp.ClientSession, count
 
 # ----------------------------------------------------------------------------------------------------------- main
 
-PARTS = ("speed", "exact", "budget", "mixed", "refused", "faults")
+PARTS = ("speed", "exact", "budget", "mixed", "pressure", "refused", "faults")
 
 
 async def run(parts: list[str], given: argparse.Namespace) -> bool:
@@ -355,6 +408,8 @@ async def run(parts: list[str], given: argparse.Namespace) -> bool:
                         good &= await budgeted(pair, session, given.prompts, given.budget)
                     elif part == "mixed":
                         good &= await mixed(pair, session, 24)
+                    elif part == "pressure":
+                        good &= await pressure(pair, session)
                     elif part == "refused":
                         good &= await refused(pair, session)
                     elif part == "faults":

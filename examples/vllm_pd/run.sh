@@ -9,7 +9,7 @@ usage() {
 usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget F] [--help]
 
 Starts `vllm serve` twice and a proxy, sends requests, and prints what came of it. Exit code 0 when every check held.
-Parts: speed exact budget mixed refused faults; all by default (20 to 40 minutes on 2 cores).
+Parts: speed exact budget mixed pressure refused faults; all by default (20 to 40 minutes on 2 cores).
 Needs: scripts/setup.sh --vllm, and libspectrumkv.so (SPECTRUMKV_LIBRARY, or build/release).
 TEXT
 }
