@@ -44,12 +44,13 @@ class Side:
         heads: tuple[int, int] = (0, HEADS),
         tile: Tile = Tile.VEC,
         model: bytes = MODEL,
+        replicas: int = 1,
         **settings: Any,
     ) -> None:
         self.tensors = [np.zeros((blocks, heads[1], block, 2 * DIM), dtype) for _ in range(LAYERS)]
         geometry = Geometry(heads[1], DIM, DIM)
         layers = tuple(layer_of(f"layer.{i}", t, geometry, block, tile) for i, t in enumerate(self.tensors))
-        self.pages = Pages(layers, block, heads[0], model)
+        self.pages = Pages(layers, block, heads[0], model, replicas)
         self.block = block
         base: dict[str, Any] = {"load_timeout": 10.0, "heartbeat": 0.3, "unproven": True}
         self.worker = WorkerSide(
@@ -527,3 +528,19 @@ def test_a_decode_worker_that_goes_away_leaves_the_prefill_worker_whole(sides: C
     load(c, handle, [a.source], TO)
     assert loaded(c)[1] == set()
     assert np.array_equal(c.rows(TO, TOKENS), a.rows(FROM, TOKENS))
+
+
+def test_heads_that_several_ranks_hold_are_pulled_by_each_of_them(sides: Callable[..., Side]) -> None:
+    a = sides(producer=True)
+    b = [sides(producer=False, replicas=2) for _ in range(2)]
+    a.fill()
+    handle = send(a, FROM)
+    for side in b:
+        load(side, handle, [a.source], TO)
+        assert loaded(side)[1] == set()
+        assert np.array_equal(side.rows(TO, TOKENS), a.rows(FROM, TOKENS))
+    assert a.worker.sender is not None
+    end = time.monotonic() + LIMIT
+    while a.worker.sender.kept and time.monotonic() < end:
+        time.sleep(0.02)
+    assert a.worker.sender.kept == 0

@@ -106,14 +106,16 @@ class SpectrumKVConnector(KVConnectorBase_V1):  # type: ignore[misc,unused-ignor
                 continue  # a layer that shares another one's cache
             seen.add(place)
             layers.append(self._layer(name, tensor, specs[name] if specs and name in specs else spec))
-        total = config.model_config.get_total_num_kv_heads()
-        first = (
-            rank * layers[0].heads
-            if total >= config.parallel_config.tensor_parallel_size
-            else (rank * total // config.parallel_config.tensor_parallel_size)
+        ranks = config.parallel_config.tensor_parallel_size
+        # Latent rows are the same on all ranks; so are heads of which there are fewer than ranks.
+        total = 1 if layers[0].v is None else config.model_config.get_total_num_kv_heads()
+        pages = Pages(
+            tuple(layers),
+            config.cache_config.block_size,
+            rank * layers[0].heads if total >= ranks else rank * total // ranks,
+            self._fingerprint,
+            max(ranks // total, 1),
         )
-        latent = layers[0].v is None
-        pages = Pages(tuple(layers), config.cache_config.block_size, 0 if latent else first, self._fingerprint)
         self._worker = WorkerSide(self._settings, pages, rank, producer=self._producer, consumer=self._consumer)
         source = self._worker.source
         logger.info(

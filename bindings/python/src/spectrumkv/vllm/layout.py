@@ -166,12 +166,14 @@ class Pages:
     Attributes:
         block_size: tokens of a block in block tables.
         first_head: index, in the model's layers, of this rank's head 0.
+        replicas: ranks of this instance that hold the same heads.
     """
 
     layers: tuple[Layer, ...]
     block_size: int
     first_head: int
     fingerprint: bytes
+    replicas: int = 1
 
     @property
     def heads(self) -> int:

@@ -51,9 +51,10 @@ class LoadJob:
 class Loader:
     """Owns an endpoint, threads that pull, and idle conns to the prefill workers."""
 
-    def __init__(self, settings: Settings, pages: Pages, tally: Tally, wake: threading.Event) -> None:
+    def __init__(self, settings: Settings, pages: Pages, rank: int, tally: Tally, wake: threading.Event) -> None:
         self._settings = settings
         self._pages = pages
+        self._rank = rank
         self._tally = tally
         self._wake = wake
         self._endpoint = Endpoint(model=pages.fingerprint, **settings.endpoint_options())
@@ -136,15 +137,16 @@ class Loader:
 
     def _load(self, job: LoadJob, cancelled: threading.Event, deadline: float) -> int:
         moved = 0
-        mine = set(range(self._pages.first_head, self._pages.first_head + self._pages.heads))
-        for source in job.sources:
-            first = max(source.first_head, self._pages.first_head)
-            end = min(source.first_head + source.heads, self._pages.first_head + self._pages.heads)
-            if first < end:
-                moved += self._pull(job, source, (first, end - first), cancelled, deadline)
-                mine -= set(range(first, end))
-        if mine:
-            raise ArgumentError(Status.E_LAYOUT, f"no prefill worker holds the heads {sorted(mine)}")
+        missing = set(range(self._pages.first_head, self._pages.first_head + self._pages.heads))
+        # Where several prefill workers hold the same heads, each worker here begins with another one.
+        turn = self._rank % len(job.sources)
+        for source in (*job.sources[turn:], *job.sources[:turn]):
+            wanted = sorted(missing & set(range(source.first_head, source.first_head + source.heads)))
+            if wanted:
+                moved += self._pull(job, source, (wanted[0], wanted[-1] + 1 - wanted[0]), cancelled, deadline)
+                missing -= set(wanted)
+        if missing:
+            raise ArgumentError(Status.E_LAYOUT, f"no prefill worker holds the heads {sorted(missing)}")
         return moved
 
     def _pull(
@@ -181,7 +183,7 @@ class Loader:
         engine = self._engine()
         try:
             key = int.from_bytes(job.handle[:8], "little") >> 1
-            with _pull_payload(engine, job.handle, self._pages.fingerprint, heads) as pull:
+            with _pull_payload(self._pages, job.handle, heads) as pull:
                 _until(conn.send(key, pull, _left(deadline)), cancelled, deadline)
             with conn.recv_offer(_left(deadline)) as offer:
                 _until(offer, cancelled, deadline)
@@ -269,17 +271,18 @@ class _Staged:
                 pages[table[first // layer.block_tokens], :count, heads] = array[first : first + count]
 
 
-def _pull_payload(engine: Engine, handle: bytes, fingerprint: bytes, heads: tuple[int, int]) -> Payload:
-    """What asks for a handle: one token of zeros in the heads that are wanted."""
-    memory = bytearray(2 * 8 * heads[1])
-    with Cache(1) as cache, Plan(engine if engine.device < 0 else Engine(), strategy="raw") as plan:
-        cache.set_tokens(0, 0, 1)
+def _pull_payload(pages: Pages, handle: bytes, heads: tuple[int, int]) -> Payload:
+    """What asks for a handle, see `spectrumkv.vllm.send`. It is made on the host, whatever device the pages are on."""
+    row = 2 * 8 * heads[1]  # 8 channels of 2 bytes are the least that a head can have
+    memory = bytearray(row * pages.replicas)
+    with Engine(threads=1) as engine, Cache(1) as cache, Plan(engine, strategy="raw") as plan:
+        cache.set_tokens(0, 0, pages.replicas)
         cache.set_layer(0, heads[1], 8, 0, DType.F16)
         cache.set_first_head(0, heads[0])
-        cache.set_plane(0, Half.K, memory, stride_token=16 * heads[1], stride_head=16, stride_elem=2)
-        cache.set_identity(fingerprint, handle)
+        cache.set_plane(0, Half.K, memory, stride_token=row, stride_head=16, stride_elem=2)
+        cache.set_identity(pages.fingerprint, handle)
         plan.solve(cache)
-        return (engine if engine.device < 0 else Engine()).encode(cache, plan)
+        return engine.encode(cache, plan)
 
 
 def _left(deadline: float) -> float:

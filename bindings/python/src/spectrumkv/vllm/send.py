@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prefill side of a transfer: encodes the blocks of finished requests and serves pulls of the payloads.
 
-A pull is an offer of a few bytes: a payload of one token whose request id is the handle and whose heads are those wanted. It is
-accepted when the handle is known, and the cache's payload is offered on the same conn; else it is declined with the reason.
+A pull is an offer of a few bytes: a payload of zeros whose request id is the handle, whose heads are those wanted, and which has
+as many tokens as there are workers that each pull these heads. It is accepted when the handle is known, and the cache's payload is
+offered on the same conn; else it is declined with the reason.
 """
 
 from __future__ import annotations
@@ -53,11 +54,9 @@ class _Kept:
 
     payload: Payload
     expires: float
-    heads: set[int]  # that nobody pulled yet
+    pulls: dict[int, int] = field(default_factory=dict)  # head -> times
     complete: bool = False
     users: int = 0
-    failed: str = ""
-    key: int = field(default=0)
 
 
 class Sender:
@@ -79,6 +78,7 @@ class Sender:
         self._jobs: queue.SimpleQueue[SendJob | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._queued: set[bytes] = set()
         self._refused: OrderedDict[bytes, str] = OrderedDict()  # handles that could not be encoded, and why
         self._finished: set[str] = set()
         self._told: set[str] = set()
@@ -94,6 +94,8 @@ class Sender:
 
     def start(self, job: SendJob) -> None:
         """Queues a request for encoding."""
+        with self._changed:
+            self._queued.add(job.handle)
         self._jobs.put(job)
 
     def finished(self) -> set[str]:
@@ -136,7 +138,6 @@ class Sender:
                 with self._changed:
                     kept = self._kept.pop(job.handle, None)
                     if kept is not None:
-                        kept.failed = str(error)
                         self._release(kept)
                     self._refused[job.handle] = str(error)
                     while len(self._refused) > 1024:
@@ -144,7 +145,9 @@ class Sender:
                     self._changed.notify_all()
             finally:
                 with self._changed:
+                    self._queued.discard(job.handle)
                     self._finished.add(job.request)
+                    self._changed.notify_all()
                 self._wake.set()
 
     def _encode(self, job: SendJob) -> None:
@@ -195,8 +198,7 @@ class Sender:
     # -------------------------------------------------------------------------------------------------- keeping
 
     def _keep(self, job: SendJob, payload: Payload) -> _Kept:
-        heads = set(range(self._pages.first_head, self._pages.first_head + self._pages.heads))
-        kept = _Kept(payload, time.monotonic() + self._settings.expiry, heads)
+        kept = _Kept(payload, time.monotonic() + self._settings.expiry)
         with self._changed:
             self._kept[job.handle] = kept
             self._changed.notify_all()
@@ -223,7 +225,7 @@ class Sender:
 
     def _find(self, handle: bytes) -> _Kept | str:
         """What a handle names, as a user of it, or why there is nothing."""
-        until = time.monotonic() + _AHEAD
+        began = time.monotonic()
         with self._changed:
             while not self._closed:
                 kept = self._kept.get(handle)
@@ -232,7 +234,8 @@ class Sender:
                     return kept
                 if handle in self._refused:
                     return f"not encoded: {self._refused[handle]}"
-                left = until - time.monotonic()
+                patience = self._settings.load_timeout if handle in self._queued else _AHEAD
+                left = began + patience - time.monotonic()
                 if left <= 0:
                     return "no such handle: pulled already, expired or never there"
                 self._changed.wait(left)
@@ -284,9 +287,11 @@ class Sender:
             with self._changed:
                 found.users -= 1
                 if sent:
-                    found.heads -= set(range(wanted.first_head, wanted.first_head + wanted.heads))
                     self._tally.count("sent")
-                if not found.heads and self._kept.get(handle) is found:
-                    del self._kept[handle]
+                    for head in range(wanted.first_head, wanted.first_head + wanted.heads):
+                        found.pulls[head] = found.pulls.get(head, 0) + 1
+                    here = range(self._pages.first_head, self._pages.first_head + self._pages.heads)
+                    if all(found.pulls.get(head, 0) >= wanted.tokens for head in here):
+                        self._kept.pop(handle, None)
                 if self._kept.get(handle) is not found:
                     self._release(found)

@@ -31,7 +31,7 @@ class WorkerSide:
         self._tally = Tally()
         self.pages: Final = pages
         self.sender = Sender(settings, pages, rank, self._tally, self._wake) if producer else None
-        self.loader = Loader(settings, pages, self._tally, self._wake) if consumer else None
+        self.loader = Loader(settings, pages, rank, self._tally, self._wake) if consumer else None
         self._sending = 0
         self._failed: set[str] = set()
         self._bad_blocks: set[int] = set()
