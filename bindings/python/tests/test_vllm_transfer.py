@@ -544,3 +544,27 @@ def test_heads_that_several_ranks_hold_are_pulled_by_each_of_them(sides: Callabl
     while a.worker.sender.kept and time.monotonic() < end:
         time.sleep(0.02)
     assert a.worker.sender.kept == 0
+
+
+def test_a_pull_that_is_too_large_and_an_offer_that_does_not_fit_are_declined(sides: Callable[..., Side]) -> None:
+    a = sides(producer=True)
+    a.fill()
+    handle = send(a, FROM)
+    sent(a)
+    # A whole cache in the pull's place.
+    with (
+        skv.Engine(threads=1) as engine,
+        a.pages.cache(FROM, TOKENS, handle) as cache,
+        skv.Plan(engine, strategy="raw").solve(cache) as plan,
+        engine.encode(cache, plan) as payload,
+        skv.Endpoint(model=MODEL) as endpoint,
+        endpoint.connect(a.source.uri) as conn,
+        pytest.raises(skv.TransportError, match="a pull of"),
+    ):
+        conn.send(1, payload).result(10)
+    # A prefill worker with more tokens than the handover said.
+    b = sides(producer=False)
+    job = LoadJob("d", handle, TO, 0, 8, (a.source,))
+    b.worker.load(Step(loads=[job]))
+    assert loaded(b)[1] == {"d"}
+    assert not any(t.any() for t in b.tensors)

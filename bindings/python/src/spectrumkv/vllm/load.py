@@ -25,6 +25,8 @@ from spectrumkv.vllm.stats import Tally
 
 _log = logging.getLogger(__name__)
 
+# More than a layer's header, maps and channel vectors take besides its rows. Bytes.
+_HEADERS: Final = 1 << 16
 # How often a waiting thread looks whether its request was aborted. Seconds.
 _SLICE: Final = 0.2
 
@@ -157,7 +159,7 @@ class Loader:
         conn = self._conn(source.uri, deadline)
         good = False
         try:
-            moved = self._receive(job, conn, heads, cancelled, deadline)
+            moved = self._receive(job, source, conn, heads, cancelled, deadline)
             good = True
             return moved
         finally:
@@ -177,8 +179,19 @@ class Loader:
                 conn.close()
         return self._endpoint.connect(uri, _left(deadline))
 
+    def _most(self, tokens: int, heads: int) -> int:
+        """Bytes that a payload can have: every row as float32, and what describes them."""
+        rows = sum(4 * (layer.k.dim + (0 if layer.v is None else layer.v.dim)) for layer in self._pages.layers)
+        return tokens * (heads * rows + 16 * len(self._pages.layers)) + (len(self._pages.layers) + 1) * _HEADERS
+
     def _receive(
-        self, job: LoadJob, conn: Conn, heads: tuple[int, int], cancelled: threading.Event, deadline: float
+        self,
+        job: LoadJob,
+        source: Source,
+        conn: Conn,
+        heads: tuple[int, int],
+        cancelled: threading.Event,
+        deadline: float,
     ) -> int:
         engine = self._engine()
         try:
@@ -187,9 +200,18 @@ class Loader:
                 _until(conn.send(key, pull, _left(deadline)), cancelled, deadline)
             with conn.recv_offer(_left(deadline)) as offer:
                 _until(offer, cancelled, deadline)
-                if offer.identity[1] != job.handle or offer.layers != len(self._pages.layers):
+                most = self._most(job.tokens, source.heads)
+                if (
+                    offer.identity[1] != job.handle
+                    or offer.layers != len(self._pages.layers)
+                    or not 0 < offer.nbytes <= most
+                ):
                     offer.reject("not what was pulled")
-                    raise ArgumentError(Status.E_REQUEST, "the prefill worker offers something else than was pulled")
+                    raise ArgumentError(
+                        Status.E_REQUEST,
+                        f"the prefill worker offers {offer.layers} layers in {offer.nbytes} bytes for another request or"
+                        f" cache: wanted {len(self._pages.layers)} layers in at most {most} bytes",
+                    )
                 offer.accept(timeout=_left(deadline), early_layers=True)
                 self._decode(engine, job, offer, heads, cancelled, deadline)
                 # The last word: all digests verified, and the sender meant all of it.

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 # A pull may come before the step that tells this worker of the request: the reply leaves the scheduler first. Seconds.
 _AHEAD: Final = 2.0
+# A pull is zeros for the heads of a layer; whatever is larger is none. Bytes.
+_MAX_PULL: Final = 1 << 20
 # How often a waiting thread looks whether it should end. Seconds.
 _SLICE: Final = 0.5
 
@@ -264,7 +266,7 @@ class Sender:
 
     def _answer(self, conn: Conn, offer: Request) -> None:
         handle = offer.identity[1]
-        found = self._find(handle)
+        found = self._find(handle) if offer.nbytes <= _MAX_PULL else f"a pull of {offer.nbytes} bytes"
         if isinstance(found, str):
             self._tally.count("unknown_pulls")
             offer.reject(found[:200])
