@@ -568,3 +568,19 @@ def test_a_pull_that_is_too_large_and_an_offer_that_does_not_fit_are_declined(si
     b.worker.load(Step(loads=[job]))
     assert loaded(b)[1] == {"d"}
     assert not any(t.any() for t in b.tensors)
+
+
+def test_a_payload_pulled_while_it_is_encoded_counts_as_encoded(sides: Callable[..., Side]) -> None:
+    a, b = sides(producer=True), sides(producer=False, loads=8)
+    a.fill()
+    for turn in range(20):
+        handle = new_handle(range(TOKENS))
+        load(b, handle, [a.source], TO, request=f"d{turn}")
+        a.worker.send(Step(sends=[SendJob(f"p{turn}", handle, FROM, TOKENS)]))
+        assert loaded(b) == ({f"d{turn}"}, set(), set())
+        assert sent(a) == {f"p{turn}"}
+    counts = a.worker.take_stats()
+    assert (counts["encoded"], counts["sent"]) == (20, 20)
+    assert "encode_failures" not in counts
+    assert a.worker.sender is not None
+    assert a.worker.sender.kept == 0

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from spectrumkv.cache import Cache
 from spectrumkv.constants import DEVICE_CPU
 from spectrumkv.engine import Engine
 from spectrumkv.errors import SpectrumKVError, TransportTimeoutError
 from spectrumkv.payload import Payload
+from spectrumkv.plan import Plan
 from spectrumkv.profile import Profile
 from spectrumkv.transport import Conn, Endpoint, Request
 from spectrumkv.vllm.config import Settings, check_budget
@@ -57,8 +59,7 @@ class _Kept:
     payload: Payload
     expires: float
     pulls: dict[int, int] = field(default_factory=dict)  # head -> times
-    complete: bool = False
-    users: int = 0
+    users: int = 1  # who encodes it, and who sends it
 
 
 class Sender:
@@ -138,9 +139,6 @@ class Sender:
                 _log.warning("request %s: KV cache not encoded: %s", job.request, error)
                 self._tally.count("encode_failures")
                 with self._changed:
-                    kept = self._kept.pop(job.handle, None)
-                    if kept is not None:
-                        self._release(kept)
                     self._refused[job.handle] = str(error)
                     while len(self._refused) > 1024:
                         self._refused.popitem(last=False)
@@ -171,24 +169,32 @@ class Sender:
                 self._tally.count("fallbacks")
                 self._say(f"budget {budget} not kept, {chosen.name} instead: {chosen.reason}")
             with chosen.plan as plan:
-                if self._device == DEVICE_CPU:
-                    payload = Payload.create(cache, plan)
-                    kept = self._keep(job, payload)
-                    for layer in range(len(self._pages.layers)):
-                        self._engine.encode_layer(cache, plan, layer, payload)
-                else:
-                    with self._engine.encode(cache, plan) as encoded:
-                        payload = Payload.open(bytes(encoded))
-                    kept = self._keep(job, payload)
-        receipt = payload.receipt()
-        with self._changed:
-            kept.complete = True
-            self._changed.notify_all()
+                kept = self._fill(job, cache, plan)
+        receipt = kept.payload.receipt()
         self._tally.count("encoded")
         self._tally.count("encoded_bytes", receipt.payload_bytes)
         self._tally.count("encoded_raw_bytes", receipt.raw_bytes)
         self._tally.time("encode_seconds", time.monotonic() - began)
-        _log.debug("request %s: %s, %d bytes, scored %s", job.request, chosen.name, len(payload), receipt.scored.name)
+        _log.debug(
+            "request %s: %s, ratio %.4f, scored %s", job.request, chosen.name, receipt.ratio, receipt.scored.name
+        )
+        self._done_with(job.handle, kept)
+
+    def _fill(self, job: SendJob, cache: Cache, plan: Plan) -> _Kept:
+        """Encodes. On the CPU the payload can be pulled from the start: its layers leave as they are made."""
+        if self._device != DEVICE_CPU:
+            with self._engine.encode(cache, plan) as encoded:
+                return self._keep(job, Payload.open(bytes(encoded)))
+        kept = self._keep(job, Payload.create(cache, plan))
+        try:
+            for layer in range(len(self._pages.layers)):
+                self._engine.encode_layer(cache, plan, layer, kept.payload)
+        except SpectrumKVError:
+            with self._changed:
+                self._kept.pop(job.handle, None)
+            self._done_with(job.handle, kept)
+            raise
+        return kept
 
     def _say(self, text: str) -> None:
         """A warning once for each kind, so that a busy server's log stays readable."""
@@ -212,18 +218,20 @@ class Sender:
         with self._changed:
             held = sum(kept.payload.nbytes for kept in self._kept.values())
             for handle, kept in list(self._kept.items()):
-                if not kept.complete or kept.users:
+                if kept.users:
                     continue
                 if now > kept.expires or held > self._settings.kept_bytes:
                     held -= kept.payload.nbytes
                     del self._kept[handle]
-                    self._release(kept)
+                    kept.payload.close()
                     self._tally.count("expired")
 
-    def _release(self, kept: _Kept) -> None:
-        """Frees a payload that is in the table no more, once nobody sends it. With the lock held."""
-        if kept.users == 0:
-            kept.payload.close()
+    def _done_with(self, handle: bytes, kept: _Kept) -> None:
+        """One user less. The last one of a payload that is in the table no more frees it."""
+        with self._changed:
+            kept.users -= 1
+            if kept.users == 0 and self._kept.get(handle) is not kept:
+                kept.payload.close()
 
     def _find(self, handle: bytes) -> _Kept | str:
         """What a handle names, as a user of it, or why there is nothing."""
@@ -286,14 +294,12 @@ class Sender:
             _log.warning("pull of %s: %s", handle.hex(), error)
             raise
         finally:
-            with self._changed:
-                found.users -= 1
-                if sent:
-                    self._tally.count("sent")
+            if sent:
+                self._tally.count("sent")
+                with self._changed:
                     for head in range(wanted.first_head, wanted.first_head + wanted.heads):
                         found.pulls[head] = found.pulls.get(head, 0) + 1
                     here = range(self._pages.first_head, self._pages.first_head + self._pages.heads)
                     if all(found.pulls.get(head, 0) >= wanted.tokens for head in here):
                         self._kept.pop(handle, None)
-                if self._kept.get(handle) is not found:
-                    self._release(found)
+            self._done_with(handle, found)
