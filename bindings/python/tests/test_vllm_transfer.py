@@ -579,8 +579,11 @@ def test_a_payload_pulled_while_it_is_encoded_counts_as_encoded(sides: Callable[
         a.worker.send(Step(sends=[SendJob(f"p{turn}", handle, FROM, TOKENS)]))
         assert loaded(b) == ({f"d{turn}"}, set(), set())
         assert sent(a) == {f"p{turn}"}
+    assert a.worker.sender is not None
+    end = time.monotonic() + LIMIT
+    while a.worker.sender.kept and time.monotonic() < end:
+        time.sleep(0.02)  # the sender hears of the end a moment after the receiver
+    assert a.worker.sender.kept == 0
     counts = a.worker.take_stats()
     assert (counts["encoded"], counts["sent"]) == (20, 20)
     assert "encode_failures" not in counts
-    assert a.worker.sender is not None
-    assert a.worker.sender.kept == 0

@@ -57,7 +57,10 @@ class _Kept:
     """A payload that can be pulled. Its layers may still be under construction."""
 
     payload: Payload
+    nbytes: int
     expires: float
+    # Encoding a layer and sending layers are calls on one handle, which takes one at a time.
+    turn: threading.Lock = field(default_factory=threading.Lock)
     pulls: dict[int, int] = field(default_factory=dict)  # head -> times
     users: int = 1  # who encodes it, and who sends it
 
@@ -170,7 +173,8 @@ class Sender:
                 self._say(f"budget {budget} not kept, {chosen.name} instead: {chosen.reason}")
             with chosen.plan as plan:
                 kept = self._fill(job, cache, plan)
-        receipt = kept.payload.receipt()
+        with kept.turn:
+            receipt = kept.payload.receipt()
         self._tally.count("encoded")
         self._tally.count("encoded_bytes", receipt.payload_bytes)
         self._tally.count("encoded_raw_bytes", receipt.raw_bytes)
@@ -188,7 +192,8 @@ class Sender:
         kept = self._keep(job, Payload.create(cache, plan))
         try:
             for layer in range(len(self._pages.layers)):
-                self._engine.encode_layer(cache, plan, layer, kept.payload)
+                with kept.turn:
+                    self._engine.encode_layer(cache, plan, layer, kept.payload)
         except SpectrumKVError:
             with self._changed:
                 self._kept.pop(job.handle, None)
@@ -206,7 +211,7 @@ class Sender:
     # -------------------------------------------------------------------------------------------------- keeping
 
     def _keep(self, job: SendJob, payload: Payload) -> _Kept:
-        kept = _Kept(payload, time.monotonic() + self._settings.expiry)
+        kept = _Kept(payload, payload.nbytes, time.monotonic() + self._settings.expiry)
         with self._changed:
             self._kept[job.handle] = kept
             self._changed.notify_all()
@@ -216,12 +221,12 @@ class Sender:
     def _drop_expired(self) -> None:
         now = time.monotonic()
         with self._changed:
-            held = sum(kept.payload.nbytes for kept in self._kept.values())
+            held = sum(kept.nbytes for kept in self._kept.values())
             for handle, kept in list(self._kept.items()):
                 if kept.users:
                     continue
                 if now > kept.expires or held > self._settings.kept_bytes:
-                    held -= kept.payload.nbytes
+                    held -= kept.nbytes
                     del self._kept[handle]
                     kept.payload.close()
                     self._tally.count("expired")
@@ -286,7 +291,8 @@ class Sender:
             offer.result(timeout)
             with offer.payload() as pull:
                 wanted = pull.segment(0)
-            request = conn.send_layers(offer.key, found.payload, timeout)
+            with found.turn:
+                request = conn.send_layers(offer.key, found.payload, timeout)
             request.result(timeout)
             sent = True
         except SpectrumKVError as error:
