@@ -6,7 +6,7 @@ root=$(cd "$here/../.." && pwd)
 
 usage() {
   cat <<'TEXT'
-usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget F] [--help]
+usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget F] [--characters N] [--pack] [--help]
 
 Starts `vllm serve` twice and a proxy, sends requests, and prints what came of it. Exit code 0 when every check held.
 Parts: speed exact budget mixed pressure refused faults; all by default (20 to 40 minutes on 2 cores).

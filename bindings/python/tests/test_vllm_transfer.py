@@ -194,6 +194,20 @@ def test_a_budget_is_kept(sides: Callable[..., Side], budget: Any, ratio: float,
     assert "fallbacks" not in counts
 
 
+def test_packed_payloads_are_more_precise_at_the_same_budget(sides: Callable[..., Side]) -> None:
+    errors = []
+    for pack in (False, True):
+        a, b = sides(producer=True, budget=0.4, pack=pack), sides(producer=False)
+        a.fill()
+        load(b, send(a, FROM), [a.source], TO)
+        assert loaded(b)[1] == set()
+        sent(a)
+        counts = a.worker.take_stats()
+        assert counts["encoded_bytes"] <= 0.4 * counts["encoded_raw_bytes"]
+        errors.append(float(np.square(b.rows(TO, TOKENS) - a.rows(FROM, TOKENS)).mean()))
+    assert errors[1] < errors[0]
+
+
 def test_a_request_names_its_budget_unless_that_is_switched_off(sides: Callable[..., Side]) -> None:
     free, fixed = sides(producer=True, budget=0.45), sides(producer=True, budget=0.45, per_request=False)
     for side in (free, fixed):

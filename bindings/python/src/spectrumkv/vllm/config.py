@@ -31,6 +31,8 @@ class Settings:
         fingerprint: 64 hexadecimal digits that name the model. By default a digest of its configuration and of samples of its
             weight files. To use a profile made elsewhere for the same weights, give the profile's ``model``.
         unproven: tiers below 8 bits without a profile.
+        pack: payloads are packed (`Engine.pack`): at the same budget more precise, but made whole before their first byte leaves.
+            For slow links.
         per_request: a request's ``kv_transfer_params`` may carry ``{"spectrumkv": {"budget": …}}``.
         expiry: how long a payload that nobody pulls is kept.
         kept_bytes: payloads kept at most, in bytes of host memory; the oldest goes first.
@@ -48,6 +50,7 @@ class Settings:
     profile: str | None = None
     fingerprint: str | None = None
     unproven: bool = False
+    pack: bool = False
     per_request: bool = True
     expiry: float = 60.0
     kept_bytes: int = 1 << 30

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spectrumkv.cache import Cache
-from spectrumkv.constants import DType
+from spectrumkv.constants import DType, Pack
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError
 from spectrumkv.plan import Plan
@@ -28,7 +28,14 @@ class Chosen:
 
 
 def choose(
-    engine: Engine, cache: Cache, budget: float | str, dtype: DType, *, profile: Profile | None, unproven: bool
+    engine: Engine,
+    cache: Cache,
+    budget: float | str,
+    dtype: DType,
+    *,
+    profile: Profile | None,
+    unproven: bool,
+    pack: bool,
 ) -> Chosen:
     """Solves a plan for a cache. Scores are those of keys and values: vLLM shows connectors no queries.
 
@@ -41,14 +48,17 @@ def choose(
     if budget == "raw":
         return Chosen(_raw(engine, cache), "raw", "")
     half = DType.F16 if dtype == DType.F32 else None
+    packing = Pack.ALWAYS if pack else None
     reason = ""
     if budget != "int8":
         try:
-            plan = Plan(engine, budget=float(budget), profile=profile, unproven=unproven, raw_dtype=half).solve(cache)
+            plan = Plan(
+                engine, budget=float(budget), profile=profile, unproven=unproven, raw_dtype=half, pack=packing
+            ).solve(cache)
             return Chosen(plan, f"budget {float(budget):g}", "")
         except BudgetError as error:
             reason = str(error)
-    plan = Plan(engine, strategy="uniform-8", raw_dtype=half).solve(cache)
+    plan = Plan(engine, strategy="uniform-8", raw_dtype=half, pack=packing).solve(cache)
     if plan.nbytes < cache.raw_bytes:
         return Chosen(plan, "int8", reason)
     why = f"8-bit rows take {plan.nbytes} of {cache.raw_bytes} bytes"

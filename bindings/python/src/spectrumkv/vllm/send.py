@@ -167,6 +167,7 @@ class Sender:
                 self._pages.layers[0].dtype,
                 profile=self._profile,
                 unproven=settings.unproven,
+                pack=settings.pack,
             )
             if chosen.reason:
                 self._tally.count("fallbacks")
@@ -185,8 +186,9 @@ class Sender:
         self._done_with(job.handle, kept)
 
     def _fill(self, job: SendJob, cache: Cache, plan: Plan) -> _Kept:
-        """Encodes. On the CPU the payload can be pulled from the start: its layers leave as they are made."""
-        if self._device != DEVICE_CPU:
+        """Encodes. The payload can be pulled from the start, its layers leave as they are made; packed ones, and those that a GPU
+        makes, can be pulled once they are whole."""
+        if self._device != DEVICE_CPU or self._settings.pack:
             with self._engine.encode(cache, plan) as encoded:
                 return self._keep(job, Payload.open(bytes(encoded)))
         kept = self._keep(job, Payload.create(cache, plan))
