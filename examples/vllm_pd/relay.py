@@ -49,15 +49,16 @@ class Relay:
         except OSError:
             writer.close()
             return
+        up = asyncio.create_task(self._copy(reader, far_writer))
         try:
-            up = asyncio.create_task(self._copy(reader, far_writer))
             await self._down(far_reader, writer)
-            up.cancel()
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             for end in (writer, far_writer):
                 end.close()
+            up.cancel()
+            await asyncio.gather(up, return_exceptions=True)
 
     @staticmethod
     async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
