@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import statistics
 import sys
 import tempfile
@@ -447,6 +448,8 @@ def main() -> None:
         parser.error(f"no part {', '.join(sorted(unknown))}: wanted of {', '.join(PARTS)}")
     given.logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    # Else the servers, which are in sessions of their own, would outlive it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     good = asyncio.run(run(parts, given))
     print(f"{'all as it should be' if good else 'FAILED'} ({time.monotonic() - began:.0f} s; logs in {given.logs})")
     sys.exit(0 if good else 1)
