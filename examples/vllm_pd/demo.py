@@ -357,10 +357,15 @@ async def load(session: aiohttp.ClientSession, url: str, texts: list[str], name:
     )
 
 
+def fresh(count: int, arm: int) -> list[str]:
+    """Prompts that no other arm has: the prefill instance has a prefix cache."""
+    return prompts(3 * count, 2000)[arm::3]
+
+
 async def speed(pair: Pair, session: aiohttp.ClientSession, count: int, budget: float | str) -> None:
-    texts = prompts(count, 2000)
     print(f"{count} requests, 4 at a time, 32 tokens each, prompts of about 480 tokens:")
-    for name, setting in ((f"SpectrumKV, budget {budget}", str(budget)), ("SpectrumKV, raw", "raw")):
+    for arm, (name, setting) in enumerate(((f"SpectrumKV, budget {budget}", str(budget)), ("SpectrumKV, raw", "raw"))):
+        texts = fresh(count, arm)
         front = proxy(pair.prefill.url, pair.decode.url, pair.logs, "--budget", setting)
         try:
             before = counts(pair.decode, "loaded", "loaded_bytes")
@@ -387,7 +392,7 @@ async def example(model: Path, logs: Path, session: aiohttp.ClientSession, count
             first.ready("/health")
             second.ready("/health")
             front = proxy(first.url, second.url, logs)
-            await load(session, front.url, prompts(count, 2000), "vLLM ExampleConnector")
+            await load(session, front.url, fresh(count, 2), "vLLM ExampleConnector")
         finally:
             for process in (front, second, first):
                 if process is not None:
