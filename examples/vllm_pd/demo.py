@@ -47,8 +47,12 @@ class Pair:
         self.started = 0
         self.prefill = self.start_prefill()
         self.decode = self.start_decode()
-        self.prefill.ready("/health")
-        self.decode.ready("/health")
+        try:
+            self.prefill.ready("/health")
+            self.decode.ready("/health")
+        except BaseException:
+            self.close()
+            raise
 
     def start_prefill(self, profile: Path = PROFILE) -> Process:
         extra: dict[str, Any] = {

@@ -39,16 +39,24 @@ class Process:
             )
 
     def ready(self, path: str) -> Process:
-        """Waits until it answers."""
+        """Waits until it answers; what does not is ended."""
+        try:
+            self._wait(path)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait(self, path: str) -> None:
         end = time.monotonic() + START
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{self.tail()}")
             try:
                 urllib.request.urlopen(self.url + path, timeout=5).close()
-                return self
+                return
             except urllib.error.HTTPError:
-                return self  # it answers, and that is all that is asked here
+                return  # it answers, and that is all that is asked here
             except OSError:
                 time.sleep(0.5)
         raise RuntimeError(f"{self.name} does not answer after {START:.0f} s:\n{self.tail()}")
