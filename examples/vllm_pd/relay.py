@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bad network between the two instances: a TCP relay that slows down, falls silent, or changes a byte."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class Relay:
+    """Stands between the decode worker, which connects to it, and a prefill worker.
+
+    Args:
+        target: ``tcp://host:port`` of the prefill worker.
+        rate: bytes a second towards the decode worker; None: as fast as it goes.
+        flip: offset, in the bytes towards the decode worker, of one whose lowest bit is changed.
+        stall: offset after which nothing comes any more.
+    """
+
+    def __init__(
+        self, target: str, *, rate: float | None = None, flip: int | None = None, stall: int | None = None
+    ) -> None:
+        parts = urlsplit(target)
+        self._host, self._port = parts.hostname, parts.port
+        self._rate, self._flip, self._stall = rate, flip, stall
+        self.passed = 0
+        self.uri = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.uri = f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        except OSError:
+            writer.close()
+            return
+        up = asyncio.create_task(self._copy(reader, far_writer))
+        try:
+            await self._down(far_reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            for end in (writer, far_writer):
+                end.close()
+            up.cancel()
+            await asyncio.gather(up, return_exceptions=True)
+
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 14):
+            if self._stall is not None and self.passed + len(data) > self._stall:
+                await asyncio.sleep(3600)
+            at = None if self._flip is None else self._flip - self.passed
+            if at is not None and 0 <= at < len(data):
+                data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            self.passed += len(data)
+            writer.write(data)
+            await writer.drain()
+            if self._rate is not None:
+                await asyncio.sleep(len(data) / self._rate)
