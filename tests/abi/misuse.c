@@ -160,6 +160,7 @@ int main(void) {
   other = NULL;
   EXPECT(SKV_OK, skv_plan_set(change, SKV_PLAN_K_TIERS, 1 << SKV_TIER_4BIT, err));
   EXPECT(SKV_E_STATE, skv_payload_truncate(payload, change, &other, err));
+  EXPECT(SKV_OK, skv_plan_set(change, SKV_PLAN_UNPROVEN, 1, err));
   EXPECT(SKV_OK, skv_plan_set_budget(change, 0.01, err));
   EXPECT(SKV_E_BUDGET, skv_plan_truncate(change, payload, NULL, err));
   skv_plan_destroy(change);

@@ -15,7 +15,7 @@ fn a_cache_comes_back_within_its_budget() {
     assert_eq!(bytes.len(), plan.bytes().unwrap());
     assert!(bytes.len() as u64 * 10 <= cache.raw_bytes().unwrap() * 4);
     engine.decode(&Payload::open(&bytes).unwrap(), &mut target(&mut got)).unwrap();
-    assert!(worst(&memory, &got) < 0.5, "{}", worst(&memory, &got));
+    assert!(rms(&memory, &got) < 0.25, "{}", rms(&memory, &got));
     assert!(got.iter().flatten().all(|half| half.iter().any(|x| *x != f16::ZERO)));
 }
 
@@ -295,7 +295,7 @@ fn precision_follows_and_is_given_up() {
     assert_eq!(status(engine.decode(&upgrade, &mut target(&mut low))), Status::STATE);
     engine.decode(&base, &mut target(&mut low)).unwrap();
     engine.decode(&better, &mut target(&mut high)).unwrap();
-    assert!(worst(&memory, &high) < worst(&memory, &low));
+    assert!(rms(&memory, &high) < rms(&memory, &low));
     // Back to the bytes there were.
     let mut less = Plan::new(&engine).unwrap();
     less.truncate(&better, None).unwrap();

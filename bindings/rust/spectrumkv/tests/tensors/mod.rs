@@ -79,9 +79,11 @@ pub fn payload() -> Payload<'static> {
     engine.encode(&cache, &plan).expect("encoded")
 }
 
-pub fn worst(a: &[[Vec<f16>; 2]], b: &[[Vec<f16>; 2]]) -> f32 {
+/// Root of the mean squared difference: what precision is spent on. The largest one may stay where it was.
+pub fn rms(a: &[[Vec<f16>; 2]], b: &[[Vec<f16>; 2]]) -> f32 {
     let pairs = a.iter().flatten().flatten().zip(b.iter().flatten().flatten());
-    pairs.map(|(x, y)| (x.to_f32() - y.to_f32()).abs()).fold(0.0, f32::max)
+    let (sum, n) = pairs.fold((0.0, 0.0), |(sum, n), (x, y)| (sum + (x.to_f32() - y.to_f32()).powi(2), n + 1.0));
+    (sum / n).sqrt()
 }
 
 pub fn status<T>(result: Result<T>) -> Status {
