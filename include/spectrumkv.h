@@ -351,7 +351,7 @@ SKV_API skv_status skv_cache_to_llama(const skv_payload* payload, int32_t v_tran
 
 /* How much an error in each token's K or V row costs. Three sources, the first given wins per (layer, half):
  * the caller's weights; the last queries (error-aware: squared attention x value spread x query norm); else keys and
- * values alone. */
+ * values alone, of which one row in eight is read and stands for its chunk. */
 
 /* Errors: NULL, NO_MEMORY. Since 0.1. */
 SKV_API skv_status skv_scores_create(skv_scores** out, skv_error* err);
@@ -369,7 +369,7 @@ SKV_API skv_status skv_scores_set_queries(skv_scores* scores, int32_t layer, con
                                           int64_t stride_head, int64_t stride_elem, float scale, int32_t window,
                                           skv_error* err);
 /* Computes every weight that the caller did not give. Errors: those of skv_cache_check, GEOMETRY (queries do not fit
- * the cache), NON_FINITE. Since 0.1. */
+ * the cache), NON_FINITE (in a row that is read; encoding finds the others). Since 0.1. */
 SKV_API skv_status skv_score(skv_engine* engine, const skv_cache* cache, skv_scores* scores, skv_error* err);
 /* Copies the weights of one layer and half to out[tokens]. Errors: STATE (not scored yet), RANGE. Since 0.1. */
 SKV_API skv_status skv_scores_get(const skv_scores* scores, int32_t layer, int32_t half, float* out, size_t tokens,
