@@ -6,8 +6,14 @@
 // that its memory is not touched any more.
 #pragma once
 
+// clang-format off: its settings come before Asio
 #include "transport/asio_setup.h"
+// clang-format on
 
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/steady_timer.hpp>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -18,11 +24,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <asio/executor_work_guard.hpp>
-#include <asio/io_context.hpp>
-#include <asio/posix/stream_descriptor.hpp>
-#include <asio/steady_timer.hpp>
 
 #include "transport/endpoint.h"
 #include "transport/issuing.h"

@@ -2,11 +2,14 @@
 // A session over a connected stream socket, whatever its address family.
 #pragma once
 
+// clang-format off: its settings come before Asio
+#include "transport/asio_setup.h"
+// clang-format on
+
 #include <asio/generic/stream_protocol.hpp>
 #include <string>
 #include <vector>
 
-#include "transport/asio_setup.h"
 #include "transport/core.h"
 
 namespace skv::transport {

@@ -2,13 +2,16 @@
 // The inline plane: sessions over TCP and Unix stream sockets, through Asio.
 #pragma once
 
+// clang-format off: its settings come before Asio
+#include "transport/asio_setup.h"
+// clang-format on
+
 #include <asio/ip/tcp.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "transport/asio_setup.h"
 #include "transport/core.h"
 #include "transport/uri.h"
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 root = Path(sys.argv[1]).resolve()
+ANY_INCLUDE = re.compile(r"^\s*#\s*include\s+(\S+)", re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "helper"}
 
@@ -60,6 +61,9 @@ for file in sorted([*root.glob("src/**/*.[ch]*"), *root.glob("kernels/**/*.[ch]*
     relative = str(file.relative_to(root))
     stem = key(relative.removeprefix("src/"))
     checked += 1
+    every = ANY_INCLUDE.findall(file.read_text())
+    if any(name.startswith("<asio") for name in every) and not every[0].startswith('"transport/'):
+        problems.append(f"{relative}: transport/asio_setup.h, or a header that begins with it, must come before {every[0]} and Asio")
     if any(part in FORBIDDEN_NAMES for part in stem.split("/")):
         problems.append(f"{relative}: a file may not be called {FORBIDDEN_NAMES}")
     for target in includes(file):
