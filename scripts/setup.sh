@@ -127,33 +127,21 @@ if command -v mvn >/dev/null; then
   say "Maven's packages: all there"
 fi
 
-if ((cuda)); then
-  stamp=build/cuda/.requirements
-  wanted=$(cat scripts/cuda-wheels.txt)
-  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
-    say "installing NVIDIA's compiler"
-    rm -rf build/cuda
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --target build/cuda \
-      -r scripts/cuda-wheels.txt
-    printf '%s\n' "$wanted" >"$stamp"
-  else
-    say "NVIDIA's compiler: there"
+# Wheels unpacked into a folder that CMake and the tests look in; no package of them is imported.
+unpack() {  # FOLDER REQUIREMENTS WHAT
+  local stamp=$1/.requirements wanted
+  wanted=$(cat "$2")
+  if [[ -f $stamp && $(cat "$stamp") == "$wanted" ]]; then
+    say "$3: there"
+    return
   fi
-fi
-
-if ((nccl)); then
-  stamp=build/nccl/.requirements
-  wanted=$(cat scripts/nccl-wheels.txt)
-  if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
-    say "installing NVIDIA's NCCL (185 MiB)"
-    rm -rf build/nccl
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --target build/nccl \
-      -r scripts/nccl-wheels.txt
-    printf '%s\n' "$wanted" >"$stamp"
-  else
-    say "NVIDIA's NCCL: there"
-  fi
-fi
+  say "installing $3"
+  rm -rf "$1"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --target "$1" -r "$2"
+  printf '%s\n' "$wanted" >"$stamp"
+}
+if ((cuda)); then unpack build/cuda scripts/cuda-wheels.txt "NVIDIA's compiler"; fi
+if ((nccl)); then unpack build/nccl scripts/nccl-wheels.txt "NVIDIA's NCCL (185 MiB)"; fi
 
 if ((engine)); then
   stamp=$venv/.engine

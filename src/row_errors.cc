@@ -58,20 +58,6 @@ void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, 
   }
 }
 
-// Rows far apart, each read once: no hardware prefetcher sees them coming, and one at a time would wait for each.
-void fetch_sample(const kernels::Rows& rows, const Sample& sample, uint32_t count) {
-  constexpr int64_t kLine = 64;
-  const int64_t size = tiers::element_bytes(rows.dtype);
-  if (rows.stride_elem != size) return;
-  for (uint32_t i = 0; i < count; ++i) {
-    const std::byte* row = rows.base + rows.token_offset[i * sample.step + sample.first];
-    for (int32_t h = 0; h < rows.heads; ++h) {
-      const std::byte* at = row + h * rows.stride_head;
-      for (int64_t c = 0; c < rows.dim * size; c += kLine) __builtin_prefetch(at + c);
-    }
-  }
-}
-
 // Statistics as the encoder would take them if only the sinks, and what is not in the sample, were RAW; then the absmax
 // of every transformed row of the sample.
 void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
@@ -81,7 +67,6 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
   const ChunkRange range = chunk_range(tokens, transforms.chunk, index);
   const Sample sample = sample_of(sampled, range);
   kernels::Rows rows = rows_of(cache, layer, half, range, scratch);
-  if (sample.step > 1) fetch_sample(rows, sample, sample.count(range));
   const auto channels = static_cast<size_t>(view.kv_heads) * static_cast<size_t>(view.dim[half]);
   const auto heads = static_cast<size_t>(view.kv_heads);
   uint8_t assumed[tiers::kMaxChunk];

@@ -9,12 +9,12 @@
 namespace skv::transport {
 namespace {
 
-// Thread blocks that NCCL may take from the device's own work: 4 fill a link of its generation (NCCL's own default for
-// point-to-point on NVLink is 2 to 16), 8 are a twelfth of an H100.
 // Digests of 4 GiB in one group; layers beyond that get more.
 constexpr std::size_t kRoomBytes = std::size_t{512} << 10;
 // NCCL says that the other rank is gone; what became of it is the control stream's to say, if it does so soon.
 constexpr std::uint64_t kHearsayNs = 500'000'000;
+// Thread blocks that NCCL may take from the device's own work: 4 fill a link of its generation (NCCL's own default for
+// point-to-point on NVLink is 2 to 16), 8 are a twelfth of an H100.
 constexpr int kLeastCtas = 1;
 constexpr int kMostCtas = 8;
 

@@ -19,8 +19,6 @@ namespace {
 using test::Bytes;
 using test::Geometry;
 using test::Layout;
-using test::load;
-using test::store;
 using test::Tensors;
 
 Engine& engine() {
@@ -65,9 +63,9 @@ Bytes small_packed() {
 // Makes digests good again, whatever the bytes say.
 void seal(Bytes& bytes) {
   if (bytes.size() < kPackedFrontBytes) return;
-  store(std::span(bytes), 56, test::digest_function()(bytes.data(), 56));
+  put(std::span(bytes), 56, test::digest_function()(bytes.data(), 56));
   for (size_t at = kPackedFrontBytes; bytes.size() - at > kRecordHeaderBytes;) {
-    const auto size = load<uint64_t>(bytes, at + 8);
+    const auto size = take<uint64_t>(bytes, at + 8);
     if (size <= kRecordHeaderBytes || size > bytes.size() - at) return;
     test::seal(std::span(bytes).subspan(at, size));
     at += size;
@@ -194,7 +192,7 @@ TEST(Packed, SurvivesRandomMutations) {
       bytes[at] = static_cast<std::byte>(random());
     }
     if (random() % 8 == 0) bytes.resize(random() % (bytes.size() + 64));
-    if (random() % 4 != 0 && bytes.size() >= 24) store<uint64_t>(std::span(bytes), 16, bytes.size());
+    if (random() % 4 != 0 && bytes.size() >= 24) put<uint64_t>(std::span(bytes), 16, bytes.size());
     seal(bytes);
     const skv_status status = read(bytes);
     seen.insert(status);
@@ -205,7 +203,7 @@ TEST(Packed, SurvivesRandomMutations) {
 
 TEST(Packed, ClaimsBeyondTheExpansionLimitAreRefused) {
   Bytes bytes = small_packed();
-  store<uint64_t>(std::span(bytes), 24, bytes.size() * kMaxExpansion + kMaxExpansion);
+  put<uint64_t>(std::span(bytes), 24, bytes.size() * kMaxExpansion + kMaxExpansion);
   seal(bytes);
   EXPECT_EQ(read(bytes), SKV_E_MALFORMED);
 }

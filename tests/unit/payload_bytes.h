@@ -13,6 +13,7 @@
 
 #include "kernels/kernels.h"
 #include "payload.h"
+#include "payload_fields.h"
 
 namespace skv::test {
 
@@ -20,20 +21,8 @@ using Bytes = std::vector<std::byte>;
 
 inline Digest digest_function() { return kernels::kernels_of(SKV_TARGET_SCALAR)->digest; }
 
-template <class T>
-T load(std::span<const std::byte> bytes, size_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
-
-template <class T>
-void store(std::span<std::byte> bytes, size_t offset, T value) {
-  std::memcpy(bytes.data() + offset, &value, sizeof value);
-}
-
 inline void seal_header(std::span<std::byte> payload) {
-  if (payload.size() >= kHeaderBytes) store(payload, 120, digest_function()(payload.data(), 120));
+  if (payload.size() >= kHeaderBytes) put(payload, 120, digest_function()(payload.data(), 120));
 }
 
 inline void seal(std::span<std::byte> segment) {
@@ -49,7 +38,7 @@ inline void seal(std::span<std::byte> segment) {
 inline void seal_all(std::span<std::byte> payload) {
   seal_header(payload);
   for (size_t at = kHeaderBytes; payload.size() >= at + kSegmentHeaderBytes;) {
-    const auto size = load<uint64_t>(payload, at + 8);
+    const auto size = take<uint64_t>(payload, at + 8);
     if (size < kSegmentHeaderBytes || size > payload.size() - at) return;
     seal(payload.subspan(at, size));
     at += size;
@@ -115,8 +104,7 @@ inline Bytes payload_of(std::mt19937& random, std::span<const LayerSpec> layers)
       const HalfLayout& layout = layouts[l].half[half];
       for (const Extent& extent : {layout.vectors, layout.scales}) {
         for (uint64_t i = 0; i < extent.bytes; i += 2) {
-          store(segment, extent.offset + i,
-                static_cast<uint16_t>(load<uint16_t>(segment, extent.offset + i) & 0xBBFFU));
+          put(segment, extent.offset + i, static_cast<uint16_t>(take<uint16_t>(segment, extent.offset + i) & 0xBBFFU));
         }
       }
       if (layers[l].shape.dim[half] != 0) write_map(segment, layout, layers[l].tiers[half]);

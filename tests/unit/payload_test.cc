@@ -18,9 +18,7 @@ using test::Bytes;
 using test::digest_function;
 using test::layer_spec;
 using test::LayerSpec;
-using test::load;
 using test::payload_of;
-using test::store;
 
 std::span<const std::byte> own(std::span<const std::byte> bytes, const Segment& segment) {
   return bytes.subspan(segment.offset, segment.layout.bytes);
@@ -183,7 +181,7 @@ TEST(Payload, EveryCutIsFound) {
       Bytes cut(bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
       ASSERT_EQ(read(cut), SKV_E_TRUNCATED) << size;
       if (size < kHeaderBytes) continue;
-      store<uint64_t>(cut, 16, size);
+      put<uint64_t>(cut, 16, size);
       test::seal_all(cut);
       ASSERT_EQ(read(cut), SKV_E_MALFORMED) << size;
     }
@@ -221,7 +219,7 @@ class Mutator {
   Bytes make(const std::vector<Bytes>& from) {
     Bytes bytes = from[below(from.size())];
     for (uint64_t n = 1 + below(4); n > 0; --n) mutate(bytes, from[below(from.size())]);
-    if (below(4) != 0 && bytes.size() >= kHeaderBytes) store<uint64_t>(bytes, 16, bytes.size());
+    if (below(4) != 0 && bytes.size() >= kHeaderBytes) put<uint64_t>(bytes, 16, bytes.size());
     if (below(2) != 0) test::seal_all(bytes);
     return bytes;
   }
@@ -266,7 +264,7 @@ class Mutator {
   size_t segment(const Bytes& bytes) {
     size_t at = kHeaderBytes;
     while (bytes.size() > at + 2 * kSegmentHeaderBytes && below(2) != 0) {
-      const auto size = load<uint64_t>(bytes, at + 8);
+      const auto size = take<uint64_t>(bytes, at + 8);
       if (size > bytes.size() - at - kSegmentHeaderBytes) break;
       at += std::max<uint64_t>(16, size);
     }

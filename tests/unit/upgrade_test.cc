@@ -381,7 +381,7 @@ TEST(Upgrade, EveryCutIsFound) {
       Bytes cut(pair.upgrade.begin(), pair.upgrade.begin() + static_cast<ptrdiff_t>(size));
       ASSERT_EQ(apply_status(pair.base, cut), SKV_E_TRUNCATED) << size;
       if (size < kHeaderBytes) continue;
-      test::store<uint64_t>(cut, 16, size);
+      put<uint64_t>(cut, 16, size);
       test::seal_all(cut);
       ASSERT_EQ(apply_status(pair.base, cut), SKV_E_MALFORMED) << size;
     }

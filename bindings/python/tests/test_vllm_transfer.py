@@ -498,15 +498,20 @@ def test_a_silent_network_ends_at_the_deadline_or_the_heartbeat(sides: Callable[
         assert time.monotonic() - began < 10
 
 
+def passed(relay: Any, count: int) -> None:
+    """Waits until so many bytes went through the relay."""
+    end = time.monotonic() + LIMIT
+    while relay.passed < count and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def test_an_aborted_request_is_given_back_before_its_deadline(sides: Callable[..., Side], root: Path) -> None:
     a, b = sides(producer=True), sides(producer=False, load_timeout=60.0)
     a.fill()
     handle = send(a, FROM)
     with relayed(root, a.source, rate=100_000) as (source, relay):
         load(b, handle, [source], TO)
-        end = time.monotonic() + LIMIT
-        while relay.passed < 50_000 and time.monotonic() < end:
-            time.sleep(0.02)
+        passed(relay, 50_000)
         began = time.monotonic()
         done, failed, blocks = loaded(b, ended=("d",))
         assert (done, failed, blocks) == ({"d"}, {"d"}, set(TO))
@@ -520,9 +525,7 @@ def test_a_prefill_worker_that_goes_away_mid_transfer_fails_the_load(sides: Call
     handle = send(a, FROM)
     with relayed(root, a.source, rate=500_000) as (source, relay):
         load(b, handle, [source], TO)
-        end = time.monotonic() + LIMIT
-        while relay.passed < 100_000 and time.monotonic() < end:
-            time.sleep(0.02)
+        passed(relay, 100_000)
         a.worker.close()
         assert loaded(b) == ({"d"}, {"d"}, set(TO))
 
@@ -534,9 +537,7 @@ def test_a_decode_worker_that_goes_away_leaves_the_prefill_worker_whole(sides: C
     sent(a)
     with relayed(root, a.source, rate=500_000) as (source, relay):
         load(b, handle, [source], TO)
-        end = time.monotonic() + LIMIT
-        while relay.passed < 100_000 and time.monotonic() < end:
-            time.sleep(0.02)
+        passed(relay, 100_000)
         b.worker.close()
     # The same payload is still there for another one.
     load(c, handle, [a.source], TO)
