@@ -8,8 +8,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "codec.h"
@@ -32,6 +35,25 @@ constexpr Geometry kGeometries[] = {{"llama3-8b", 16, 4096, 8, 128, false},
                                     {"qwen2.5-7b", 28, 4864, 4, 128, false},
                                     {"gemma3-270m", 18, 15360, 1, 256, false}};
 
+// Aligned to pages, as engines have their caches; of ordinary pages.
+class Memory {
+ public:
+  explicit Memory(size_t size)
+      : size_(size), data_(static_cast<std::byte*>(std::aligned_alloc(4096, (size + 4095) / 4096 * 4096))) {
+    if (data_ == nullptr) std::abort();
+    std::memset(data_.get(), 1, size);
+  }
+  std::byte* data() const { return data_.get(); }
+  size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  size_t size_;
+  std::unique_ptr<std::byte, Free> data_;
+};
+
 // f16 tensors of a whole cache, K and V of every layer one after the other.
 struct Tensor {
   explicit Tensor(const Geometry& g)
@@ -39,7 +61,7 @@ struct Tensor {
         row(static_cast<size_t>(g.heads) * static_cast<size_t>(g.dim) * 2),
         bytes(rows * row * 2 * static_cast<size_t>(g.layers)) {}
   size_t rows, row;
-  std::vector<std::byte> bytes;
+  Memory bytes;
 };
 
 void view(skv::Cache& cache, Tensor& tensor, const Geometry& g) {
@@ -94,7 +116,6 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
   Tensor from(g);
   Tensor to(g);
   fill(from);
-  std::memset(to.bytes.data(), 1, to.bytes.size());
   skv::Engine engine(SKV_DEVICE_CPU);
   engine.set(SKV_ENGINE_THREADS, threads);
   skv::Cache source(g.layers);
@@ -109,9 +130,8 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
     plan.set(SKV_PLAN_V_TRANSFORMS, 0);
   }
   skv::solve(engine, plan, source, nullptr);
-  std::vector<std::byte> memory(plan.payload_bytes() + 64, std::byte{1});
-  auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
-  const std::span<std::byte> buffer(aligned, plan.payload_bytes());
+  const Memory memory(plan.payload_bytes());
+  const std::span<std::byte> buffer(memory.data(), memory.size());
   const auto encode = [&] {
     auto payload = skv::Payload::create(source, plan, buffer);
     skv::encode_layers(engine, source, plan, *payload, 0, g.layers);
@@ -148,8 +168,11 @@ int main(int argc, char** argv) {
     const char* strategy;
     int32_t transforms;
   };
-  constexpr Kind kinds[] = {
-      {"4bit", "uniform-4", 1}, {"8bit", "uniform-8", 1}, {"4bit-plain", "uniform-4", 0}, {"raw", "raw", 1}};
+  constexpr Kind kinds[] = {{"4bit", "uniform-4", 1},
+                            {"8bit", "uniform-8", 1},
+                            {"4bit-plain", "uniform-4", 0},
+                            {"8bit-plain", "uniform-8", 0},
+                            {"raw", "raw", 1}};
   for (const Geometry& g : kGeometries) {
     for (const Kind& kind : kinds) {
       for (const int32_t threads : {1, 2}) {

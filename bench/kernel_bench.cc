@@ -36,8 +36,9 @@ constexpr Geometry kGeometries[] = {
     {"d256x1", 1, 256, false}, {"d192x4", 4, 192, false}, {"d128x8t", 8, 128, true},
 };
 
-constexpr uint32_t kKeys = tiers::kMean | tiers::kBalance | tiers::kHadamard8;
-constexpr uint32_t kValues = tiers::kHadamard8;
+// The default transforms (src/plan.cc).
+constexpr uint32_t values_of(const Geometry& g) { return g.dim >= 256 ? tiers::kHadamard16 : tiers::kHadamard8; }
+constexpr uint32_t keys_of(const Geometry& g) { return tiers::kMean | tiers::kBalance | values_of(g); }
 
 // Page-aligned memory with huge pages where the system gives them, touched.
 std::byte* pages(size_t size) {
@@ -140,17 +141,17 @@ void copy_tensor(benchmark::State& state) {
 void pack_tensor(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier) {
   Half half(*k, g, tier);
   for (auto _ : state) {
-    for (size_t c = 0; c < half.chunks; ++c) half.pack(c, kKeys);
-    for (size_t c = 0; c < half.chunks; ++c) half.pack(c, kValues);
+    for (size_t c = 0; c < half.chunks; ++c) half.pack(c, keys_of(g));
+    for (size_t c = 0; c < half.chunks; ++c) half.pack(c, values_of(g));
   }
   report(state, 2 * half.bytes());
 }
 void unpack_tensor(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier) {
   Half half(*k, g, tier);
-  for (size_t c = 0; c < half.chunks; ++c) half.pack(c, kKeys);
+  for (size_t c = 0; c < half.chunks; ++c) half.pack(c, keys_of(g));
   for (auto _ : state) {
-    for (size_t c = 0; c < half.chunks; ++c) half.unpack(c, kKeys);
-    for (size_t c = 0; c < half.chunks; ++c) half.unpack(c, kValues);
+    for (size_t c = 0; c < half.chunks; ++c) half.unpack(c, keys_of(g));
+    for (size_t c = 0; c < half.chunks; ++c) half.unpack(c, values_of(g));
   }
   report(state, 2 * half.bytes());
 }
@@ -158,7 +159,7 @@ void unpack_tensor(benchmark::State& state, const Kernels* k, Geometry g, uint8_
 // The same chunk again and again: what the arithmetic costs when memory does not.
 void cached(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier, const std::string& what) {
   Half half(*k, g, tier);
-  half.pack(0, kKeys);
+  half.pack(0, keys_of(g));
   std::vector<float> largest(static_cast<size_t>(kChunk * g.heads));
   std::vector<float> queries(static_cast<size_t>(64 * g.dim), 0.5F);
   std::vector<float> scores(static_cast<size_t>(64 * kChunk), 0.01F);
@@ -170,18 +171,18 @@ void cached(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier,
     } else if (what == "stats") {
       k->stats(rows, half.tier_of.data(), half.sum.data(), half.lo.data(), half.hi.data());
     } else if (what == "vectors") {
-      k->vectors(kKeys, kChunk, g.heads, g.dim, half.sum.data(), half.lo.data(), half.hi.data(), half.mean16.data(),
-                 half.balance16.data(), half.mean.data(), half.balance.data(), half.recip.data());
+      k->vectors(keys_of(g), kChunk, g.heads, g.dim, half.sum.data(), half.lo.data(), half.hi.data(),
+                 half.mean16.data(), half.balance16.data(), half.mean.data(), half.balance.data(), half.recip.data());
     } else if (what == "packK") {
-      k->pack({rows, half.tier_of.data(), half.transform(kKeys), 0, tiers::kF16, half.sections(0)});
+      k->pack({rows, half.tier_of.data(), half.transform(keys_of(g)), 0, tiers::kF16, half.sections(0)});
     } else if (what == "packV") {
-      k->pack({rows, half.tier_of.data(), half.transform(kValues), 0, tiers::kF16, half.sections(0)});
+      k->pack({rows, half.tier_of.data(), half.transform(values_of(g)), 0, tiers::kF16, half.sections(0)});
     } else if (what == "unpackK") {
-      half.unpack(0, kKeys);
+      half.unpack(0, keys_of(g));
     } else if (what == "unpackV") {
-      half.unpack(0, kValues);
+      half.unpack(0, values_of(g));
     } else if (what == "absmax") {
-      k->absmax(rows, half.transform(kKeys), largest.data());
+      k->absmax(rows, half.transform(keys_of(g)), largest.data());
     } else if (what == "dots64") {  // 64 queries with one head
       k->dots(rows, 0, queries.data(), 64, scores.data());
     } else if (what == "accumulate64") {

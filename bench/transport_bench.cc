@@ -128,12 +128,12 @@ class Pair {
   std::shared_ptr<Conn> at_a_, at_b_;
 };
 
-// ucx_perftest's active messages of a chunk's size over the same device, both ends here: bytes a second, 0 without it. Over
-// TCP, which is what UCX takes for endpoints that must notice failures, as the plane's are.
+// ucx_perftest's active messages of a chunk's size over the same device, both ends here: bytes a second, 0 without it.
+// Over TCP, which is what UCX takes for endpoints that must notice failures, as the plane's are.
 double perftest(std::size_t size) {
   const std::string run = "UCX_TLS=tcp UCX_NET_DEVICES=lo UCX_WARN_UNUSED_ENV_VARS=n timeout 60 ucx_perftest -p 13477 ";
-  const std::string client = "127.0.0.1 -t ucp_am_bw -w 1 -n " + std::to_string(std::max<std::size_t>(size / chunk, 2)) +
-                             " -s " + std::to_string(chunk);
+  const std::string client = "127.0.0.1 -t ucp_am_bw -w 1 -n " +
+                             std::to_string(std::max<std::size_t>(size / chunk, 2)) + " -s " + std::to_string(chunk);
   const std::string command = "(" + run + ">/dev/null 2>&1 & sleep 0.3; " + run + client + ") 2>/dev/null";
   FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) return 0;

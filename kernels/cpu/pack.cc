@@ -57,35 +57,69 @@ HWY_INLINE void store_bytes(D, hn::VFromD<hn::RebindToSigned<D>> v, std::byte* t
   hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, v)), d8, reinterpret_cast<uint8_t*>(to));
 }
 
+// Bits of `mask` from yes, the others from no: one instruction where there is a ternary one. Bits above the byte are
+// cut when it is stored.
+template <class D>
+HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> choose(D, int32_t mask, hn::VFromD<hn::RebindToSigned<D>> yes,
+                                                    hn::VFromD<hn::RebindToSigned<D>> no) {
+  const auto wanted = hn::Set(hn::RebindToSigned<D>(), mask);
+#if HWY_TARGET == HWY_AVX3
+  return hn::IfVecThenElse(wanted, yes, no);  // by bits there, by whole lanes on others
+#else
+  return hn::Or(hn::And(wanted, yes), hn::AndNot(wanted, no));
+#endif
+}
+
 template <class D, bool kClamp>
 HWY_INLINE void nibbles(const float* y, float inverse, int32_t dim, std::byte* to) {
   const D d;
-  const hn::RebindToSigned<D> di;
   const auto inv = hn::Set(d, inverse);
   const int32_t half = dim / 2;
   for (int32_t at = 0; at < half; at += lanes<D>()) {
     const int32_t j = within<D>(at, half);
-    const auto low = hn::ShiftRight<4>(codes<kClamp>(d, y + j, inv));
+    const auto low = codes<kClamp>(d, y + j, inv);
     const auto high = codes<kClamp>(d, y + j + half, inv);
-    store_bytes(d, hn::Or(hn::And(low, hn::Set(di, 0x0F)), hn::And(high, hn::Set(di, 0xF0))), to + j);
+    store_bytes(d, choose(d, 0xF0, high, hn::ShiftRight<4>(low)), to + j);
   }
 }
 
-// Two bits of each code from bit kShift on, four channels a byte.
-template <class D, bool kClamp, int kShift>
-HWY_INLINE void plane(const float* y, float inverse, int32_t dim, std::byte* to) {
+// The upper two bits of each code, four channels a byte.
+template <class D, bool kClamp>
+HWY_INLINE void pairs(const float* y, float inverse, int32_t dim, std::byte* to) {
   const D d;
-  const hn::RebindToSigned<D> di;
   const auto inv = hn::Set(d, inverse);
-  const auto two = hn::Set(di, 3);
   const int32_t quarter = dim / 4;
   for (int32_t at = 0; at < quarter; at += lanes<D>()) {
     const int32_t j = within<D>(at, quarter);
-    const auto a = hn::And(hn::ShiftRight<kShift>(codes<kClamp>(d, y + j, inv)), two);
-    const auto b = hn::And(hn::ShiftRight<kShift>(codes<kClamp>(d, y + j + quarter, inv)), two);
-    const auto c = hn::And(hn::ShiftRight<kShift>(codes<kClamp>(d, y + j + 2 * quarter, inv)), two);
-    const auto e = hn::And(hn::ShiftRight<kShift>(codes<kClamp>(d, y + j + 3 * quarter, inv)), two);
-    store_bytes(d, hn::Or(hn::Or(a, hn::ShiftLeft<2>(b)), hn::Or(hn::ShiftLeft<4>(c), hn::ShiftLeft<6>(e))), to + j);
+    const auto a = hn::ShiftRight<6>(codes<kClamp>(d, y + j, inv));
+    const auto b = hn::ShiftRight<4>(codes<kClamp>(d, y + j + quarter, inv));
+    const auto c = hn::ShiftRight<2>(codes<kClamp>(d, y + j + 2 * quarter, inv));
+    const auto e = codes<kClamp>(d, y + j + 3 * quarter, inv);
+    store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, choose(d, 0x03, a, b), c), e), to + j);
+  }
+}
+
+// Tiers 3 and 4: codes are made once and cut into all their planes.
+template <class D, bool kClamp, bool kPlane3>
+HWY_INLINE void planes(const float* y, float inverse, int32_t dim, std::byte* body, std::byte* plane2,
+                       std::byte* plane3) {
+  const D d;
+  const auto inv = hn::Set(d, inverse);
+  const int32_t quarter = dim / 4;
+  for (int32_t at = 0; at < quarter; at += lanes<D>()) {
+    const int32_t j = within<D>(at, quarter);
+    const auto a = codes<kClamp>(d, y + j, inv);
+    const auto b = codes<kClamp>(d, y + j + quarter, inv);
+    const auto c = codes<kClamp>(d, y + j + 2 * quarter, inv);
+    const auto e = codes<kClamp>(d, y + j + 3 * quarter, inv);
+    store_bytes(d, choose(d, 0xF0, c, hn::ShiftRight<4>(a)), body + j);
+    store_bytes(d, choose(d, 0xF0, e, hn::ShiftRight<4>(b)), body + j + quarter);
+    const auto ab = choose(d, 0x03, hn::ShiftRight<2>(a), b);
+    store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, ab, hn::ShiftLeft<2>(c)), hn::ShiftLeft<4>(e)), plane2 + j);
+    if (kPlane3) {
+      const auto low = choose(d, 0x03, a, hn::ShiftLeft<2>(b));
+      store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, low, hn::ShiftLeft<4>(c)), hn::ShiftLeft<6>(e)), plane3 + j);
+    }
   }
 }
 
@@ -111,13 +145,17 @@ HWY_INLINE void paper_nibbles(const float* y, float inverse, int32_t dim, std::b
 
 template <class D, bool kClamp>
 HWY_INLINE void emit_codes(const float* y, int32_t dim, const Target& to, int32_t i) {
-  if (to.tier[i] == 1) {
-    plane<D, kClamp, 6>(y, to.inverse[i], dim, to.body[i]);
-    return;
+  const float inverse = to.inverse[i];
+  switch (to.tier[i]) {
+    case 1:
+      return pairs<D, kClamp>(y, inverse, dim, to.body[i]);
+    case 2:
+      return nibbles<D, kClamp>(y, inverse, dim, to.body[i]);
+    case 3:
+      return planes<D, kClamp, false>(y, inverse, dim, to.body[i], to.plane2[i], nullptr);
+    default:
+      return planes<D, kClamp, true>(y, inverse, dim, to.body[i], to.plane2[i], to.plane3[i]);
   }
-  nibbles<D, kClamp>(y, to.inverse[i], dim, to.body[i]);
-  if (to.tier[i] >= 3) plane<D, kClamp, 2>(y, to.inverse[i], dim, to.plane2[i]);
-  if (to.tier[i] == 4) plane<D, kClamp, 0>(y, to.inverse[i], dim, to.plane3[i]);
 }
 
 // Scales and codes of a batch. kDim 0: known at run time only.
@@ -142,6 +180,7 @@ using Emit = void (*)(const Batch& batch, int32_t code, const Target& to);
 HWY_INLINE Emit emit_for(int32_t dim) {
   if (dim == 64) return &emit<Wide, 64>;
   if (dim == 128) return &emit<Wide, 128>;
+  if (dim == 256) return &emit<Wide, 256>;
   if (dim / 4 >= 16 && kWide >= 16) return &emit<Wide, 0>;
   if (dim / 4 >= 8 && kWide >= 8) return &emit<Eight, 0>;
   return dim / 4 >= 4 ? &emit<Four, 0> : nullptr;

@@ -237,6 +237,7 @@ template <class E>
 HWY_INLINE UnpackRun unpack_of(int32_t dim, int32_t hadamard, bool affine) {
   if (hadamard == 8 && dim == 64) return unpack_of<Eight, E, 8, 64>(affine);
   if (hadamard == 8 && dim == 128) return unpack_of<Wide, E, 8, 128>(affine);
+  if (hadamard == 16 && dim == 256) return unpack_of<Wide, E, 16, 256>(affine);
   const int32_t block = dim / (hadamard == 0 ? 4 : hadamard);
   if (block < 4) return nullptr;
   if (block >= 16 && kWide >= 16) return unpack_of<Wide, E>(hadamard, affine);
