@@ -65,7 +65,8 @@ struct UnpackChunk {
   int32_t raw_dtype;
   int32_t payload_heads;
   int32_t first_head;
-  Sections from;  // read only
+  Sections from;        // read only
+  bool stream = false;  // nobody reads the rows soon: they may be written past the caches
 };
 
 struct Kernels {

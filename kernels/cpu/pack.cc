@@ -57,29 +57,17 @@ HWY_INLINE void store_bytes(D, hn::VFromD<hn::RebindToSigned<D>> v, std::byte* t
   hn::StoreU(hn::TruncateTo(d8, hn::BitCast(du, v)), d8, reinterpret_cast<uint8_t*>(to));
 }
 
-// Bits of `mask` from yes, the others from no: one instruction where there is a ternary one. Bits above the byte are
-// cut when it is stored.
-template <class D>
-HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> choose(D, int32_t mask, hn::VFromD<hn::RebindToSigned<D>> yes,
-                                                    hn::VFromD<hn::RebindToSigned<D>> no) {
-  const auto wanted = hn::Set(hn::RebindToSigned<D>(), mask);
-#if HWY_TARGET == HWY_AVX3
-  return hn::IfVecThenElse(wanted, yes, no);  // by bits there, by whole lanes on others
-#else
-  return hn::Or(hn::And(wanted, yes), hn::AndNot(wanted, no));
-#endif
-}
-
 template <class D, bool kClamp>
 HWY_INLINE void nibbles(const float* y, float inverse, int32_t dim, std::byte* to) {
   const D d;
+  const hn::RebindToSigned<D> di;
   const auto inv = hn::Set(d, inverse);
   const int32_t half = dim / 2;
   for (int32_t at = 0; at < half; at += lanes<D>()) {
     const int32_t j = within<D>(at, half);
     const auto low = codes<kClamp>(d, y + j, inv);
     const auto high = codes<kClamp>(d, y + j + half, inv);
-    store_bytes(d, choose(d, 0xF0, high, hn::ShiftRight<4>(low)), to + j);
+    store_bytes(d, choose(di, 0xF0, high, hn::ShiftRight<4>(low)), to + j);
   }
 }
 
@@ -87,6 +75,7 @@ HWY_INLINE void nibbles(const float* y, float inverse, int32_t dim, std::byte* t
 template <class D, bool kClamp>
 HWY_INLINE void pairs(const float* y, float inverse, int32_t dim, std::byte* to) {
   const D d;
+  const hn::RebindToSigned<D> di;
   const auto inv = hn::Set(d, inverse);
   const int32_t quarter = dim / 4;
   for (int32_t at = 0; at < quarter; at += lanes<D>()) {
@@ -95,7 +84,7 @@ HWY_INLINE void pairs(const float* y, float inverse, int32_t dim, std::byte* to)
     const auto b = hn::ShiftRight<4>(codes<kClamp>(d, y + j + quarter, inv));
     const auto c = hn::ShiftRight<2>(codes<kClamp>(d, y + j + 2 * quarter, inv));
     const auto e = codes<kClamp>(d, y + j + 3 * quarter, inv);
-    store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, choose(d, 0x03, a, b), c), e), to + j);
+    store_bytes(d, choose(di, 0x3F, choose(di, 0x0F, choose(di, 0x03, a, b), c), e), to + j);
   }
 }
 
@@ -104,6 +93,7 @@ template <class D, bool kClamp, bool kPlane3>
 HWY_INLINE void planes(const float* y, float inverse, int32_t dim, std::byte* body, std::byte* plane2,
                        std::byte* plane3) {
   const D d;
+  const hn::RebindToSigned<D> di;
   const auto inv = hn::Set(d, inverse);
   const int32_t quarter = dim / 4;
   for (int32_t at = 0; at < quarter; at += lanes<D>()) {
@@ -112,13 +102,13 @@ HWY_INLINE void planes(const float* y, float inverse, int32_t dim, std::byte* bo
     const auto b = codes<kClamp>(d, y + j + quarter, inv);
     const auto c = codes<kClamp>(d, y + j + 2 * quarter, inv);
     const auto e = codes<kClamp>(d, y + j + 3 * quarter, inv);
-    store_bytes(d, choose(d, 0xF0, c, hn::ShiftRight<4>(a)), body + j);
-    store_bytes(d, choose(d, 0xF0, e, hn::ShiftRight<4>(b)), body + j + quarter);
-    const auto ab = choose(d, 0x03, hn::ShiftRight<2>(a), b);
-    store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, ab, hn::ShiftLeft<2>(c)), hn::ShiftLeft<4>(e)), plane2 + j);
+    store_bytes(d, choose(di, 0xF0, c, hn::ShiftRight<4>(a)), body + j);
+    store_bytes(d, choose(di, 0xF0, e, hn::ShiftRight<4>(b)), body + j + quarter);
+    const auto ab = choose(di, 0x03, hn::ShiftRight<2>(a), b);
+    store_bytes(d, choose(di, 0x3F, choose(di, 0x0F, ab, hn::ShiftLeft<2>(c)), hn::ShiftLeft<4>(e)), plane2 + j);
     if (kPlane3) {
-      const auto low = choose(d, 0x03, a, hn::ShiftLeft<2>(b));
-      store_bytes(d, choose(d, 0x3F, choose(d, 0x0F, low, hn::ShiftLeft<4>(c)), hn::ShiftLeft<6>(e)), plane3 + j);
+      const auto low = choose(di, 0x03, a, hn::ShiftLeft<2>(b));
+      store_bytes(d, choose(di, 0x3F, choose(di, 0x0F, low, hn::ShiftLeft<4>(c)), hn::ShiftLeft<6>(e)), plane3 + j);
     }
   }
 }

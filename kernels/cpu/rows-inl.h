@@ -29,33 +29,34 @@ HWY_INLINE constexpr int32_t lanes() {
   return static_cast<int32_t>(hn::MaxLanes(D()));
 }
 
-// Element types: loads are exact; stores take finite values only and round to nearest even.
+// Element types: loads are exact; bits() takes finite values only and rounds to nearest even.
 struct F16 {
   static constexpr int32_t kDtype = tiers::kF16;
   static constexpr int32_t kBytes = 2;
+  using Bits = uint16_t;
   template <class D>
   static HWY_INLINE hn::VFromD<D> load(D d, const std::byte* from) {
     const hn::Rebind<hwy::float16_t, D> d16;
     return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
   }
   template <class D>
-  static HWY_INLINE void store(D, hn::VFromD<D> v, std::byte* to) {
-    const hn::Rebind<hwy::float16_t, D> d16;
-    hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(to));
+  static HWY_INLINE hn::VFromD<hn::Rebind<Bits, D>> bits(D, hn::VFromD<D> v) {
+    return hn::BitCast(hn::Rebind<Bits, D>(), hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v));
   }
 };
 // For values that may be beyond it.
 struct F16Saturating : F16 {
   template <class D>
-  static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
+  static HWY_INLINE hn::VFromD<hn::Rebind<Bits, D>> bits(D d, hn::VFromD<D> v) {
     const auto limit = hn::Set(d, tiers::kF16Max);
-    F16::store(d, hn::Max(hn::Min(v, limit), hn::Neg(limit)), to);
+    return F16::bits(d, hn::Max(hn::Min(v, limit), hn::Neg(limit)));
   }
 };
 
 struct BF16 {
   static constexpr int32_t kDtype = tiers::kBF16;
   static constexpr int32_t kBytes = 2;
+  using Bits = uint16_t;
   template <class D>
   static HWY_INLINE hn::VFromD<D> load(D d, const std::byte* from) {
     const hn::Rebind<uint16_t, D> d16;
@@ -64,28 +65,51 @@ struct BF16 {
                        hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(from)))));
   }
   template <class D>
-  static HWY_INLINE void store(D, hn::VFromD<D> v, std::byte* to) {
-    const hn::Rebind<uint16_t, D> d16;
+  static HWY_INLINE hn::VFromD<hn::Rebind<Bits, D>> bits(D, hn::VFromD<D> v) {
     const hn::RebindToUnsigned<D> d32;
-    const auto bits = hn::BitCast(d32, v);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1U));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFFU)), odd));
-    hn::StoreU(hn::TruncateTo(d16, rounded), d16, reinterpret_cast<uint16_t*>(to));
+    const auto wide = hn::BitCast(d32, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(wide), hn::Set(d32, 1U));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(wide, hn::Set(d32, 0x7FFFU)), odd));
+    return hn::TruncateTo(hn::Rebind<Bits, D>(), rounded);
   }
 };
 
 struct F32 {
   static constexpr int32_t kDtype = tiers::kF32;
   static constexpr int32_t kBytes = 4;
+  using Bits = uint32_t;
   template <class D>
   static HWY_INLINE hn::VFromD<D> load(D d, const std::byte* from) {
     return hn::LoadU(d, reinterpret_cast<const float*>(from));
   }
   template <class D>
-  static HWY_INLINE void store(D d, hn::VFromD<D> v, std::byte* to) {
-    hn::StoreU(v, d, reinterpret_cast<float*>(to));
+  static HWY_INLINE hn::VFromD<hn::Rebind<Bits, D>> bits(D, hn::VFromD<D> v) {
+    return hn::BitCast(hn::Rebind<Bits, D>(), v);
   }
 };
+
+// Elements of type E to memory; past the caches when kStream, which wants `to` aligned to what is stored.
+template <class E, bool kStream, class D>
+HWY_INLINE void store_elements(D d, hn::VFromD<D> v, std::byte* to) {
+  const hn::Rebind<typename E::Bits, D> bits;
+  auto* at = reinterpret_cast<typename E::Bits*>(to);
+  if constexpr (kStream) {
+    hn::Stream(E::bits(d, v), bits, at);
+  } else {
+    hn::StoreU(E::bits(d, v), bits, at);
+  }
+}
+
+// Bits of `mask` from yes, the others from no: one instruction where there is a ternary one.
+template <class DI, class V>
+HWY_INLINE V choose(DI d, int mask, V yes, V no) {
+  const auto wanted = hn::Set(d, static_cast<hn::TFromD<DI>>(mask));
+#if HWY_TARGET == HWY_AVX3
+  return hn::IfVecThenElse(wanted, yes, no);  // by bits there, by whole lanes on others
+#else
+  return hn::Or(hn::And(wanted, yes), hn::AndNot(wanted, no));
+#endif
+}
 
 // First channel of the vector that starts at `at` of n: the last one is moved back to end at n.
 template <class D>

@@ -60,6 +60,7 @@ struct Decoder {
 
   HWY_INLINE explicit Decoder(const Rule& rule) : shift(rule.shift), offset(hn::Set(DI(), rule.offset)) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) { scale = half_scale; }
+  HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE hn::VFromD<D> doubled(VI k) const {
     return hn::ConvertTo(D(), hn::Add(hn::ShiftLeftSame(k, shift), offset));
   }
@@ -82,6 +83,7 @@ struct NibbleDecoder<D, 16> {
   hn::VFromD<D> table;
   HWY_INLINE explicit NibbleDecoder(const Rule& rule)
       : numbers(Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 0))) {}
+  HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) { table = hn::Mul(numbers, half_scale); }
   // vpermps takes the low 4 bits of each index.
   HWY_INLINE hn::VFromD<D> low(VI byte) const { return hn::VFromD<D>{_mm512_permutexvar_ps(byte.raw, table.raw)}; }
@@ -95,6 +97,7 @@ struct NibbleDecoder<D, 8> {
   HWY_INLINE explicit NibbleDecoder(const Rule& rule)
       : numbers{Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 0)),
                 Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 8))} {}
+  HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) {
     table[0] = hn::Mul(numbers[0], half_scale);
     table[1] = hn::Mul(numbers[1], half_scale);
@@ -123,47 +126,99 @@ HWY_INLINE void read_codes(const NibbleDecoder<D>& decoder, const Run& from, int
   }
 }
 
-// The same for the tiers with 2-bit planes: four channels a byte, a quarter of the row apart.
-template <class D, int kBlocks>
-HWY_INLINE void read_codes(const Decoder<D>& decoder, const Run& from, int32_t i, int32_t block, hn::VFromD<D>* v) {
-  constexpr int kQuarter = kBlocks / 4;
-  const D d;
-  const hn::RebindToSigned<D> di;
-  const auto two = hn::Set(di, 3);
-  const auto four = hn::Set(di, 15);
-  for (int k = 0; k < kQuarter; ++k) {
-    const int32_t j = i + k * block;
-    const auto first = bytes_at(d, from.body + j);
-    if (from.tier == 1) {
-      v[k] = decoder.of(hn::And(first, two));
-      v[k + kQuarter] = decoder.of(hn::And(hn::ShiftRight<2>(first), two));
-      v[k + 2 * kQuarter] = decoder.of(hn::And(hn::ShiftRight<4>(first), two));
-      v[k + 3 * kQuarter] = decoder.of(hn::ShiftRight<6>(first));
-      continue;
+// The tiers with 2-bit planes: four channels a byte, a quarter of the row apart. Codes are put together as bytes, four
+// times as many a vector as there are numbers, in the upper bits: then 2w = 2u + offset in each of these tiers.
+struct Planes {
+  template <int kBits, class V>
+  static HWY_INLINE V left(V v) {
+    const hn::DFromV<V> d;
+    return hn::BitCast(d, hn::ShiftLeft<kBits>(hn::BitCast(hn::Repartition<uint16_t, decltype(d)>(), v)));
+  }
+  template <int kBits, class V>
+  static HWY_INLINE V right(V v) {
+    const hn::DFromV<V> d;
+    return hn::BitCast(d, hn::ShiftRight<kBits>(hn::BitCast(hn::Repartition<uint16_t, decltype(d)>(), v)));
+  }
+
+  // One vector of bytes of each plane to one of each quarter. Shifts carry bits from byte to byte: choose() cuts them.
+  template <uint8_t kTier, class D>
+  static HWY_INLINE void assemble(D d, const Run& from, int32_t j, int32_t quarter, uint8_t* to) {
+    const auto at = [d](const std::byte* p) HWY_ATTR { return hn::LoadU(d, reinterpret_cast<const uint8_t*>(p)); };
+    const auto first = at(from.body + j);
+    if constexpr (kTier == 1) {
+      const auto upper = hn::Set(d, uint8_t{0xC0});
+      hn::StoreU(hn::And(left<6>(first), upper), d, to + j);
+      hn::StoreU(hn::And(left<4>(first), upper), d, to + j + quarter);
+      hn::StoreU(hn::And(left<2>(first), upper), d, to + j + 2 * quarter);
+      hn::StoreU(hn::And(first, upper), d, to + j + 3 * quarter);
+      return;
     }
     // The nibbles of quarters 0 and 2 are in byte j, of 1 and 3 a quarter on.
-    const auto second = bytes_at(d, from.body + j + kQuarter * block);
-    const auto p2 = bytes_at(d, from.plane2 + j);
-    auto k0 = hn::Or(hn::ShiftLeft<2>(hn::And(first, four)), hn::And(p2, two));
-    auto k1 = hn::Or(hn::ShiftLeft<2>(hn::And(second, four)), hn::And(hn::ShiftRight<2>(p2), two));
-    auto k2 = hn::Or(hn::ShiftLeft<2>(hn::ShiftRight<4>(first)), hn::And(hn::ShiftRight<4>(p2), two));
-    auto k3 = hn::Or(hn::ShiftLeft<2>(hn::ShiftRight<4>(second)), hn::ShiftRight<6>(p2));
-    if (from.tier == 4) {
-      const auto p3 = bytes_at(d, from.plane3 + j);
-      k0 = hn::Or(hn::ShiftLeft<2>(k0), hn::And(p3, two));
-      k1 = hn::Or(hn::ShiftLeft<2>(k1), hn::And(hn::ShiftRight<2>(p3), two));
-      k2 = hn::Or(hn::ShiftLeft<2>(k2), hn::And(hn::ShiftRight<4>(p3), two));
-      k3 = hn::Or(hn::ShiftLeft<2>(k3), hn::ShiftRight<6>(p3));
+    const auto second = at(from.body + j + quarter);
+    const auto p2 = at(from.plane2 + j);
+    const auto p3 = kTier == 4 ? at(from.plane3 + j) : hn::Zero(d);
+    const auto low0 = choose(d, 0x0C, left<2>(p2), p3);
+    const auto low1 = choose(d, 0x0C, p2, right<2>(p3));
+    const auto low2 = choose(d, 0x0C, right<2>(p2), right<4>(p3));
+    const auto low3 = choose(d, 0x0C, right<4>(p2), right<6>(p3));
+    hn::StoreU(choose(d, 0xF0, left<4>(first), low0), d, to + j);
+    hn::StoreU(choose(d, 0xF0, left<4>(second), low1), d, to + j + quarter);
+    hn::StoreU(choose(d, 0xF0, first, low2), d, to + j + 2 * quarter);
+    hn::StoreU(choose(d, 0xF0, second, low3), d, to + j + 3 * quarter);
+  }
+  template <uint8_t kTier, class D>
+  static HWY_INLINE void row(D d, const Run& from, int32_t quarter, uint8_t* to) {
+    constexpr auto kLanes = static_cast<int32_t>(hn::MaxLanes(d));
+    for (int32_t at = 0; at < quarter; at += kLanes) {
+      assemble<kTier>(d, from, at + kLanes <= quarter ? at : quarter - kLanes, quarter, to);
     }
-    v[k] = decoder.of(k0);
-    v[k + kQuarter] = decoder.of(k1);
-    v[k + 2 * kQuarter] = decoder.of(k2);
-    v[k + 3 * kQuarter] = decoder.of(k3);
+  }
+  template <class D>
+  static HWY_INLINE void row(D d, const Run& from, int32_t quarter, uint8_t* to) {
+    if (from.tier == 1) {
+      row<1>(d, from, quarter, to);
+    } else if (from.tier == 3) {
+      row<3>(d, from, quarter, to);
+    } else {
+      row<4>(d, from, quarter, to);
+    }
+  }
+};
+
+// A row's codes, of which read_codes() then takes some lanes of each block.
+template <class D>
+struct PlaneDecoder {
+  using VI = hn::VFromD<hn::RebindToSigned<D>>;
+  VI offset;
+  hn::VFromD<D> scale;
+  uint8_t codes[kMaxDim];
+
+  HWY_INLINE explicit PlaneDecoder(const Rule& rule) : offset(hn::Set(hn::RebindToSigned<D>(), rule.offset)) {}
+  HWY_INLINE void set(hn::VFromD<D> half_scale) { scale = half_scale; }
+  HWY_INLINE void begin(const Run& from, int32_t dim) {
+    const int32_t quarter = dim / 4;
+    if (quarter >= 32) {
+      Planes::row(hn::CappedTag<uint8_t, 32>(), from, quarter, codes);
+    } else if (quarter >= 16) {
+      Planes::row(hn::CappedTag<uint8_t, 16>(), from, quarter, codes);
+    } else if (quarter >= 8) {
+      Planes::row(hn::CappedTag<uint8_t, 8>(), from, quarter, codes);
+    } else {
+      Planes::row(hn::CappedTag<uint8_t, 2>(), from, quarter, codes);  // a row has 8 channels at least
+    }
+  }
+};
+template <class D, int kBlocks>
+HWY_INLINE void read_codes(const PlaneDecoder<D>& decoder, const Run&, int32_t i, int32_t block, hn::VFromD<D>* v) {
+  const hn::RebindToSigned<D> di;
+  for (int k = 0; k < kBlocks; ++k) {
+    const auto u = hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), decoder.codes + i + k * block));
+    v[k] = hn::Mul(hn::ConvertTo(D(), hn::Add(hn::Add(u, u), decoder.offset)), decoder.scale);
   }
 }
 
 // kBlocks blocks of a row; with a decoder for the tier.
-template <class D, class E, int kHadamard, int kBlocks, bool kAffine, int32_t kDim, class Codes>
+template <class D, class E, int kHadamard, int kBlocks, bool kAffine, bool kStream, int32_t kDim, class Codes>
 HWY_INLINE void unpack_heads(Run from) {
   const D d;
   const hn::CappedTag<float, 1> one;
@@ -183,6 +238,7 @@ HWY_INLINE void unpack_heads(Run from) {
       hwy::float16_t scale16;
       hwy::CopyBytes<2>(from.scales, &scale16);
       codes.set(hn::Set(d, hn::GetLane(hn::PromoteTo(one, hn::Load(half, &scale16))) * from.half_share));
+      codes.begin(from, dim);
       for (int32_t at = 0; at < block; at += lanes<D>()) {
         const int32_t i = within<D>(at, block);
         hn::VFromD<D> v[kBlocks];
@@ -191,7 +247,7 @@ HWY_INLINE void unpack_heads(Run from) {
         for (int k = 0; k < kBlocks; ++k) {
           const int32_t c = i + k * block;
           if (kAffine) v[k] = hn::Add(hn::Mul(v[k], hn::LoadU(d, balance + c)), hn::LoadU(d, mean + c));
-          E::store(d, v[k], to + static_cast<int64_t>(c) * E::kBytes);
+          store_elements<E, kStream>(d, v[k], to + static_cast<int64_t>(c) * E::kBytes);
         }
       }
       from.scales += 2;
@@ -211,45 +267,64 @@ HWY_INLINE void unpack_heads(Run from) {
   }
 }
 
-// kHadamard 1 is none: the row is then cut into the four blocks that share bytes. kDim 0: known at run time only.
-template <class D, class E, int kHadamard, bool kAffine, int32_t kDim>
+// A row without butterflies is cut into the four blocks that share bytes.
+constexpr int kPlainBlocks = 4;
+
+// kHadamard 1 is none. kDim 0: known at run time only.
+template <class D, class E, int kHadamard, bool kAffine, bool kStream, int32_t kDim>
 void unpack_run(const Run& from) {
-  constexpr int kBlocks = kHadamard == 1 ? 4 : kHadamard;
+  constexpr int kBlocks = kHadamard == 1 ? kPlainBlocks : kHadamard;
   if (HWY_LIKELY(from.tier == 2)) {
-    unpack_heads<D, E, kHadamard, kBlocks, kAffine, kDim, NibbleDecoder<D>>(from);
+    unpack_heads<D, E, kHadamard, kBlocks, kAffine, kStream, kDim, NibbleDecoder<D>>(from);
   } else {
-    unpack_heads<D, E, kHadamard, kBlocks, kAffine, kDim, Decoder<D>>(from);
+    unpack_heads<D, E, kHadamard, kBlocks, kAffine, kStream, kDim, PlaneDecoder<D>>(from);
   }
 }
 using UnpackRun = void (*)(const Run& from);
 
-template <class D, class E, int kHadamard, int32_t kDim = 0>
+// Lanes of the vectors that blocks of this many channels are cut into.
+HWY_INLINE int32_t unpack_lanes(int32_t block) {
+  return block >= 16 && kWide >= 16 ? 16 : block >= 8 && kWide >= 8 ? 8 : 4;
+}
+
+// How rows are stored.
+enum class Storing : uint8_t { kQuick, kStreamed, kSaturating };
+
+template <class D, class E, int kHadamard, bool kStream, int32_t kDim = 0>
 HWY_INLINE UnpackRun unpack_of(bool affine) {
-  return affine ? &unpack_run<D, E, kHadamard, true, kDim> : &unpack_run<D, E, kHadamard, false, kDim>;
+  return affine ? &unpack_run<D, E, kHadamard, true, kStream, kDim>
+                : &unpack_run<D, E, kHadamard, false, kStream, kDim>;
 }
-template <class D, class E>
+template <class D, class E, bool kStream>
 HWY_INLINE UnpackRun unpack_of(int32_t hadamard, bool affine) {
-  return hadamard == 0   ? unpack_of<D, E, 1>(affine)
-         : hadamard == 8 ? unpack_of<D, E, 8>(affine)
-                         : unpack_of<D, E, 16>(affine);
+  return hadamard == 0   ? unpack_of<D, E, 1, kStream>(affine)
+         : hadamard == 8 ? unpack_of<D, E, 8, kStream>(affine)
+                         : unpack_of<D, E, 16, kStream>(affine);
 }
-template <class E>
+template <class E, bool kStream>
 HWY_INLINE UnpackRun unpack_of(int32_t dim, int32_t hadamard, bool affine) {
-  if (hadamard == 8 && dim == 64) return unpack_of<Eight, E, 8, 64>(affine);
-  if (hadamard == 8 && dim == 128) return unpack_of<Wide, E, 8, 128>(affine);
-  if (hadamard == 16 && dim == 256) return unpack_of<Wide, E, 16, 256>(affine);
-  const int32_t block = dim / (hadamard == 0 ? 4 : hadamard);
+  if (hadamard == 8 && dim == 64) return unpack_of<Eight, E, 8, kStream, 64>(affine);
+  if (hadamard == 8 && dim == 128) return unpack_of<Wide, E, 8, kStream, 128>(affine);
+  if (hadamard == 16 && dim == 256) return unpack_of<Wide, E, 16, kStream, 256>(affine);
+  const int32_t block = dim / (hadamard == 0 ? kPlainBlocks : hadamard);
   if (block < 4) return nullptr;
-  if (block >= 16 && kWide >= 16) return unpack_of<Wide, E>(hadamard, affine);
-  if (block >= 8 && kWide >= 8) return unpack_of<Eight, E>(hadamard, affine);
-  return unpack_of<Four, E>(hadamard, affine);
+  const int32_t lanes_of = unpack_lanes(block);
+  if (lanes_of == 16) return unpack_of<Wide, E, kStream>(hadamard, affine);
+  if (lanes_of == 8) return unpack_of<Eight, E, kStream>(hadamard, affine);
+  return unpack_of<Four, E, kStream>(hadamard, affine);
 }
 // The function for rows of this kind; null when their blocks are shorter than the shortest vector.
-HWY_INLINE UnpackRun unpack_for(const Rows& rows, int32_t hadamard, bool affine, bool saturate) {
-  return rows.dtype == tiers::kF32    ? unpack_of<F32>(rows.dim, hadamard, affine)
-         : rows.dtype == tiers::kBF16 ? unpack_of<BF16>(rows.dim, hadamard, affine)
-         : saturate                   ? unpack_of<F16Saturating>(rows.dim, hadamard, affine)
-                                      : unpack_of<F16>(rows.dim, hadamard, affine);
+HWY_INLINE UnpackRun unpack_for(const Rows& rows, int32_t hadamard, bool affine, Storing storing) {
+  const int32_t dim = rows.dim;
+  if (storing == Storing::kStreamed) {
+    return rows.dtype == tiers::kF32    ? unpack_of<F32, true>(dim, hadamard, affine)
+           : rows.dtype == tiers::kBF16 ? unpack_of<BF16, true>(dim, hadamard, affine)
+                                        : unpack_of<F16, true>(dim, hadamard, affine);
+  }
+  return rows.dtype == tiers::kF32         ? unpack_of<F32, false>(dim, hadamard, affine)
+         : rows.dtype == tiers::kBF16      ? unpack_of<BF16, false>(dim, hadamard, affine)
+         : storing == Storing::kSaturating ? unpack_of<F16Saturating, false>(dim, hadamard, affine)
+                                           : unpack_of<F16, false>(dim, hadamard, affine);
 }
 
 #endif  // SKV_SIMD

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <ostream>
 #include <random>
 #include <string>
@@ -51,10 +52,23 @@ inline std::ostream& operator<<(std::ostream& out, const Shape& s) {
              << static_cast<int>(s.layout);
 }
 
+// As caches are aligned: kernels store such rows in other ways.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  explicit LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* at, size_t) { ::operator delete (at, std::align_val_t{64}); }
+  bool operator==(const LineAllocator&) const { return true; }
+};
+using Lines = std::vector<std::byte, LineAllocator<std::byte>>;
+
 // Memory of one half in a layout, every byte of it 0xA5 at first.
 struct Memory {
   Shape shape;
-  std::vector<std::byte> bytes;
+  Lines bytes;
   std::vector<int64_t> offsets;
   int64_t start = 0;
   int64_t stride_head = 0;
@@ -198,8 +212,8 @@ struct Vectors {
   int32_t counted = 0;
 };
 
-template <typename T>
-bool same(const std::vector<T>& a, const std::vector<T>& b) {
+template <typename T, class A, class B>
+bool same(const std::vector<T, A>& a, const std::vector<T, B>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 

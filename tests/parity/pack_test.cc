@@ -29,7 +29,7 @@ TEST_P(PackParity, GivesTheBytesOfTheReference) {
     Memory memory(c.shape);
     memory.fill(c.seed);
     const std::vector<uint8_t> tiers = tiers_of(c.pattern, c.shape.tokens, c.seed);
-    const std::vector<std::byte> before = memory.bytes;
+    const Lines before = memory.bytes;
     const Packed want = packed(reference(), memory, c, tiers);
     const Packed got = packed(*GetParam(), memory, c, tiers);
     EXPECT_EQ(want.vectors.counted, got.vectors.counted);

@@ -25,10 +25,11 @@ struct Payload {
   }
 };
 
-Memory unpacked(const Kernels& k, Payload& payload, const Case& c, int32_t first_head, int32_t heads) {
+Memory unpacked(const Kernels& k, Payload& payload, const Case& c, int32_t first_head, int32_t heads,
+                bool stream = false) {
   Memory to({c.shape.tokens, heads, c.shape.dim, c.other_dtype, c.shape.layout});
   k.unpack({to.rows(), payload.tiers.data(), payload.vectors.transform(c.transforms), code_of(c.pattern),
-            raw_dtype_of(c), c.shape.heads, first_head, payload.room.sections()});
+            raw_dtype_of(c), c.shape.heads, first_head, payload.room.sections(), stream});
   return to;
 }
 
@@ -44,6 +45,7 @@ TEST_P(UnpackParity, GivesTheBytesOfTheReference) {
     const Memory want = unpacked(reference(), payload, c, first, heads);
     const Memory got = unpacked(*GetParam(), payload, c, first, heads);
     EXPECT_TRUE(same(want.bytes, got.bytes));
+    EXPECT_TRUE(same(want.bytes, unpacked(*GetParam(), payload, c, first, heads, true).bytes));
     EXPECT_TRUE(same(before, payload.room.bytes));
     if (HasFailure()) return;
   }
