@@ -26,14 +26,15 @@ double seconds(Clock::time_point a, Clock::time_point b) { return std::chrono::d
 struct Geometry {
   const char* name;
   int32_t layers, tokens, heads, dim;
-  bool paged;
+  int32_t block;  // tokens a page; 0: contiguous
 };
 // All at least 256 MiB, far beyond any last-level cache.
-constexpr Geometry kGeometries[] = {{"llama3-8b", 16, 4096, 8, 128, false},
-                                    {"llama3-8b-paged16", 16, 4096, 8, 128, true},
-                                    {"smollm2-135m", 30, 12288, 3, 64, false},
-                                    {"qwen2.5-7b", 28, 4864, 4, 128, false},
-                                    {"gemma3-270m", 18, 15360, 1, 256, false}};
+constexpr Geometry kGeometries[] = {{"llama3-8b", 16, 4096, 8, 128, 0},
+                                    {"llama3-8b-paged16", 16, 4096, 8, 128, 16},
+                                    {"llama3-8b-paged32", 16, 4096, 8, 128, 32},
+                                    {"smollm2-135m", 30, 12288, 3, 64, 0},
+                                    {"qwen2.5-7b", 28, 4864, 4, 128, 0},
+                                    {"gemma3-270m", 18, 15360, 1, 256, 0}};
 
 // Aligned to pages, as engines have their caches; of ordinary pages.
 class Memory {
@@ -71,13 +72,13 @@ void view(skv::Cache& cache, Tensor& tensor, const Geometry& g) {
   for (int32_t l = 0; l < g.layers; ++l) {
     for (int half = 0; half < 2; ++half) {
       std::byte* base = tensor.bytes.data() + static_cast<size_t>(2 * l + half) * tensor.rows * tensor.row;
-      cache.set_plane(l, half, base, tensor.rows * tensor.row, 16 * row, row, g.dim * 2, 2);
+      cache.set_plane(l, half, base, tensor.rows * tensor.row, g.block * row, row, g.dim * 2, 2);
     }
   }
-  if (g.paged) {
-    std::vector<int32_t> blocks(static_cast<size_t>(g.tokens) / 16);
+  if (g.block != 0) {
+    std::vector<int32_t> blocks(static_cast<size_t>(g.tokens / g.block));
     for (size_t b = 0; b < blocks.size(); ++b) blocks[b] = static_cast<int32_t>((b * 37) % blocks.size());
-    cache.set_blocks(SKV_ALL, blocks.data(), blocks.size(), 16);
+    cache.set_blocks(SKV_ALL, blocks.data(), blocks.size(), g.block);
   }
 }
 
