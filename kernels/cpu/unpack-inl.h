@@ -60,6 +60,7 @@ struct Decoder {
 
   HWY_INLINE explicit Decoder(const Rule& rule) : shift(rule.shift), offset(hn::Set(DI(), rule.offset)) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) { scale = half_scale; }
+  template <int32_t kDim>
   HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE hn::VFromD<D> doubled(VI k) const {
     return hn::ConvertTo(D(), hn::Add(hn::ShiftLeftSame(k, shift), offset));
@@ -83,6 +84,7 @@ struct NibbleDecoder<D, 16> {
   hn::VFromD<D> table;
   HWY_INLINE explicit NibbleDecoder(const Rule& rule)
       : numbers(Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 0))) {}
+  template <int32_t kDim>
   HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) { table = hn::Mul(numbers, half_scale); }
   // vpermps takes the low 4 bits of each index.
@@ -97,6 +99,7 @@ struct NibbleDecoder<D, 8> {
   HWY_INLINE explicit NibbleDecoder(const Rule& rule)
       : numbers{Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 0)),
                 Decoder<D>(rule).doubled(hn::Iota(hn::RebindToSigned<D>(), 8))} {}
+  template <int32_t kDim>
   HWY_INLINE void begin(const Run&, int32_t) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) {
     table[0] = hn::Mul(numbers[0], half_scale);
@@ -183,6 +186,19 @@ struct Planes {
       row<4>(d, from, quarter, to);
     }
   }
+  // Of any dim; once in the library, not in each of its callers.
+  static HWY_NOINLINE void row_of(const Run& from, int32_t dim, uint8_t* to) {
+    const int32_t quarter = dim / 4;
+    if (quarter >= 32) {
+      row(hn::CappedTag<uint8_t, 32>(), from, quarter, to);
+    } else if (quarter >= 16) {
+      row(hn::CappedTag<uint8_t, 16>(), from, quarter, to);
+    } else if (quarter >= 8) {
+      row(hn::CappedTag<uint8_t, 8>(), from, quarter, to);
+    } else {
+      row(hn::CappedTag<uint8_t, 2>(), from, quarter, to);  // a row has 8 channels at least
+    }
+  }
 };
 
 // A row's codes, of which read_codes() then takes some lanes of each block.
@@ -195,16 +211,12 @@ struct PlaneDecoder {
 
   HWY_INLINE explicit PlaneDecoder(const Rule& rule) : offset(hn::Set(hn::RebindToSigned<D>(), rule.offset)) {}
   HWY_INLINE void set(hn::VFromD<D> half_scale) { scale = half_scale; }
+  template <int32_t kDim>
   HWY_INLINE void begin(const Run& from, int32_t dim) {
-    const int32_t quarter = dim / 4;
-    if (quarter >= 32) {
-      Planes::row(hn::CappedTag<uint8_t, 32>(), from, quarter, codes);
-    } else if (quarter >= 16) {
-      Planes::row(hn::CappedTag<uint8_t, 16>(), from, quarter, codes);
-    } else if (quarter >= 8) {
-      Planes::row(hn::CappedTag<uint8_t, 8>(), from, quarter, codes);
+    if constexpr (kDim == 0) {
+      Planes::row_of(from, dim, codes);
     } else {
-      Planes::row(hn::CappedTag<uint8_t, 2>(), from, quarter, codes);  // a row has 8 channels at least
+      Planes::row(hn::CappedTag<uint8_t, HWY_MIN(kDim / 4, 32)>(), from, kDim / 4, codes);
     }
   }
 };
@@ -238,7 +250,7 @@ HWY_INLINE void unpack_heads(Run from) {
       hwy::float16_t scale16;
       hwy::CopyBytes<2>(from.scales, &scale16);
       codes.set(hn::Set(d, hn::GetLane(hn::PromoteTo(one, hn::Load(half, &scale16))) * from.half_share));
-      codes.begin(from, dim);
+      codes.template begin<kDim>(from, dim);
       for (int32_t at = 0; at < block; at += lanes<D>()) {
         const int32_t i = within<D>(at, block);
         hn::VFromD<D> v[kBlocks];
