@@ -9,7 +9,7 @@ usage: scripts/setup.sh [--no-engine] [--stacks] [--vllm] [--aarch64] [--browser
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
-    clang tools, libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries (with apt-get, as root or through sudo)
+    clang tools, libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries, valgrind (with apt-get, as root or through sudo)
   - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy, auditwheel
   - the sources that the Rust, Go and Java bindings depend on, from their registries. Rust >= 1.88 and Go >= 1.25 themselves
     must be there: Debian 12's are older
@@ -64,7 +64,7 @@ packages=(
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libclang1-14 abigail-tools
   swig openjdk-17-jdk-headless maven dpkg-dev file
   python3 python3-venv python3-dev iproute2
-  libucx0
+  libucx0 valgrind
 )
 
 if ((browser)); then packages+=(chromium); fi
