@@ -5,11 +5,11 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--stacks] [--vllm] [--browser] [--no-cuda] [--no-nccl] [--help]
+usage: scripts/setup.sh [--no-engine] [--stacks] [--vllm] [--aarch64] [--browser] [--no-cuda] [--no-nccl] [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
-    clang tools, libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries (with apt-get, as root or through sudo)
+    clang tools, libclang (for bindgen), SWIG, a JDK, Maven, libabigail, UCX's libraries, valgrind (with apt-get, as root or through sudo)
   - a Python environment in build/venv: numpy, typer, rich, matplotlib, pytest, ruff, mypy, auditwheel
   - the sources that the Rust, Go and Java bindings depend on, from their registries. Rust >= 1.88 and Go >= 1.25 themselves
     must be there: Debian 12's are older
@@ -26,6 +26,9 @@ Installs, when missing:
                 named by SPECTRUMKV_NCCL_LIBRARY.
   --vllm        also vLLM's CPU build and what it needs, into a Python environment of its own, build/vllm (6 GB, 5 to 10 minutes):
                 for examples/vllm_pd and scripts/test.sh --engines
+  --aarch64     also what cross-building for 64-bit Arm and running that takes (Debian only, 300 MB): Debian's cross compiler,
+                qemu-user, and the arm64 packages of the libraries, unpacked into build/aarch64-libraries and not installed.
+                For scripts/test.sh --aarch64
 Running it again does only what is still missing.
 TEXT
 }
@@ -36,6 +39,7 @@ browser=0
 cuda=1
 nccl=1
 vllm=0
+aarch64=0
 for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
@@ -46,6 +50,7 @@ for argument in "$@"; do
     --nccl) nccl=1 ;;  # the default
     --no-nccl) nccl=0 ;;
     --vllm) vllm=1 ;;
+    --aarch64) aarch64=1 ;;
     --help | -h) usage; exit 0 ;;
     *) echo "setup: unknown argument $argument" >&2; usage >&2; exit 2 ;;
   esac
@@ -59,10 +64,11 @@ packages=(
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev libclang1-14 abigail-tools
   swig openjdk-17-jdk-headless maven dpkg-dev file
   python3 python3-venv python3-dev iproute2
-  libucx0
+  libucx0 valgrind
 )
 
 if ((browser)); then packages+=(chromium); fi
+if ((aarch64)); then packages+=(g++-aarch64-linux-gnu qemu-user-static); fi
 
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
   missing=()
@@ -142,6 +148,29 @@ unpack() {  # FOLDER REQUIREMENTS WHAT
 }
 if ((cuda)); then unpack build/cuda scripts/cuda-wheels.txt "NVIDIA's compiler"; fi
 if ((nccl)); then unpack build/nccl scripts/nccl-wheels.txt "NVIDIA's NCCL (185 MiB)"; fi
+
+# By an apt of its own state, whose only architecture is arm64: the machine's stays as it is, and nothing runs as root.
+if ((aarch64)); then
+  libraries=build/aarch64-libraries
+  wanted='libssl-dev libssl3 libzstd-dev libzstd1 libxxhash-dev libhwy-dev libhwy1 libgtest-dev libasio-dev nlohmann-json3-dev'
+  if [[ ! -f $libraries/.requirements || $(cat "$libraries/.requirements") != "$wanted" ]]; then
+    command -v apt-get >/dev/null || { say "--aarch64 takes Debian's packages, and there is no apt-get here" >&2; exit 1; }
+    say "unpacking libraries for aarch64 into $libraries"
+    rm -rf "$libraries"
+    mkdir -p "$libraries"/apt/{lists/partial,archives/partial}
+    : >"$libraries/apt/status"
+    apt=(apt-get -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o "Dir::State=$PWD/$libraries/apt"
+         -o "Dir::State::status=$PWD/$libraries/apt/status" -o "Dir::Cache=$PWD/$libraries/apt" -o APT::Sandbox::User=)
+    "${apt[@]}" update >/dev/null
+    # shellcheck disable=SC2086  # a list of words
+    (cd "$libraries/apt" && "${apt[@]}" download $wanted >/dev/null)
+    for package in "$libraries"/apt/*.deb; do dpkg-deb -x "$package" "$libraries"; done
+    rm -rf "$libraries/apt"
+    printf '%s\n' "$wanted" >"$libraries/.requirements"
+  else
+    say "libraries for aarch64: there"
+  fi
+fi
 
 if ((engine)); then
   stamp=$venv/.engine

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--help]
+usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--engines] [--aarch64] [--help]
 
 Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python rust go
 swig interop e2e gpu.
@@ -14,6 +14,8 @@ Then builds and runs unit, golden and faults tests again under AddressSanitizer 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
   --label LABEL  only tests with this label, release build
+  --aarch64      also unit, parity and golden tests cross-built for 64-bit Arm, under qemu-user: the NEON kernels
+                 (scripts/setup.sh --aarch64; 6 to 10 minutes on 2 cores, most of it compiling and emulating)
   --engines      also real serving engines and stacks (label engines; scripts/setup.sh --vllm and --stacks install them)
 TEXT
 }
@@ -21,12 +23,14 @@ TEXT
 fast=0
 only_sanitizers=0
 engines=0
+aarch64=0
 label=
 for ((i = 1; i <= $#; i++)); do
   case ${!i} in
     --fast) fast=1 ;;
     --sanitizers) only_sanitizers=1 ;;
     --engines) engines=1 ;;
+    --aarch64) aarch64=1 ;;
     --label) i=$((i + 1)); label=${!i:?--label needs a value} ;;
     --help | -h) usage; exit 0 ;;
     *) echo "test: unknown argument ${!i}" >&2; usage >&2; exit 2 ;;
@@ -75,4 +79,17 @@ if ((!fast)) && [[ -z $label ]]; then
   run asan -L '^(faults)$'
   build tsan
   run tsan -L '^(faults)$'
+fi
+# Its own tree, so its own step: the tests keep their labels there.
+if ((aarch64)); then
+  if [[ ! -d build/aarch64-libraries ]]; then
+    echo "test: build/aarch64-libraries is missing: run ./scripts/setup.sh --aarch64 first" >&2
+    exit 1
+  fi
+  build aarch64
+  arguments=()
+  [[ -n $label ]] && arguments+=(-L "^$label\$")
+  run aarch64 -j "$jobs" "${arguments[@]}"
+elif ((!fast)) && [[ -z $label ]]; then
+  echo "test: the NEON kernels (64-bit Arm, under qemu-user) are left out: --aarch64 runs them" >&2
 fi

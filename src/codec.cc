@@ -34,6 +34,9 @@ uint64_t rows_bytes(const Cache& cache, int32_t first, int32_t count) {
   return bytes;
 }
 
+// A chunk's channel vectors at 32 bits and what they are made of (encode_rows, the most): floats a channel.
+constexpr size_t kChunkFloats = 6;
+
 kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork& work, uint32_t index,
                               std::byte* segment, Scratch& scratch) {
   const ChunkRange range = chunk_range(work.shape->tokens, work.shape->chunk, index);
@@ -41,20 +44,29 @@ kernels::Verdict encode_chunk(Engine& engine, const Cache& cache, const HalfWork
                      scratch);
 }
 
-// Leaf digests of segments [first, first + count), hashed in parallel; out[l] belongs to layer first + l.
+struct Unit {
+  uint32_t work;
+  uint32_t chunk;
+};
+
+// Leaf digests of `count` segments, hashed in parallel: out[i] are those of segment_at(i). In the engine's arena.
 template <class SegmentAt>
-std::vector<std::vector<uint64_t>> leaf_digests(Engine& engine, size_t count, SegmentAt&& segment_at) {
-  std::vector<std::vector<uint64_t>> out(count);
-  std::vector<std::pair<uint32_t, uint32_t>> units;
-  for (size_t l = 0; l < count; ++l) {
-    const uint64_t leaves = leaf_count(segment_at(l).size());
-    out[l].resize(leaves);
-    for (uint64_t i = 0; i < leaves; ++i) units.emplace_back(static_cast<uint32_t>(l), static_cast<uint32_t>(i));
+std::span<std::span<uint64_t>> leaf_digests(Engine& engine, size_t count, SegmentAt&& segment_at) {
+  const std::span<std::span<uint64_t>> out = engine.arena().take<std::span<uint64_t>>(count);
+  size_t leaves = 0;
+  for (size_t s = 0; s < count; ++s) {
+    out[s] = engine.arena().take<uint64_t>(leaf_count(segment_at(s).size()));
+    leaves += out[s].size();
+  }
+  const std::span<Unit> units = engine.arena().take<Unit>(leaves);
+  size_t at = 0;
+  for (uint32_t s = 0; s < count; ++s) {
+    for (uint32_t i = 0; i < out[s].size(); ++i) units[at++] = {s, i};
   }
   engine.run(units.size(), [&](size_t unit, Scratch&) {
-    const auto [l, i] = units[unit];
-    const std::span<const std::byte> leaf = leaf_of(segment_at(l), i);
-    out[l][i] = engine.kernels().digest(leaf.data(), leaf.size());
+    const auto [s, i] = units[unit];
+    const std::span<const std::byte> leaf = leaf_of(segment_at(s), i);
+    out[s][i] = engine.kernels().digest(leaf.data(), leaf.size());
   });
   return out;
 }
@@ -143,15 +155,37 @@ void by_group(const Engine& engine, int32_t first, int32_t count, UnitsOf&& unit
   }
 }
 
-struct Unit {
-  uint32_t work;
-  uint32_t chunk;
-};
+// The halves of layers [begin, begin + count), for part_of(layer) = its shape and layout; tiers are still to come. In
+// the arena, as all that belongs to a group of layers, and with the scratch that their chunks take.
+template <class PartOf>
+std::span<HalfWork> works_of(Engine& engine, int32_t begin, int32_t count, PartOf&& part_of) {
+  Arena& arena = engine.arena();
+  arena.reset();
+  const std::span<HalfWork> room = arena.take<HalfWork>(2 * static_cast<size_t>(count));
+  size_t used = 0;
+  for (int32_t l = begin; l < begin + count; ++l) {
+    const auto [shape, layout] = part_of(l);
+    for (int half = 0; half < 2; ++half) {
+      if (shape->dim[half] == 0) continue;
+      HalfWork& work = room[used++];
+      work.layer = l;
+      work.half = half;
+      work.shape = shape;
+      work.layout = &layout->half[half];
+      take_before(work, arena);
+      engine.reserve(kChunkFloats * shape->heads * shape->dim[half], std::min<size_t>(shape->tokens, shape->chunk));
+    }
+  }
+  return room.first(used);
+}
 
-std::vector<Unit> units_of(const std::vector<HalfWork>& works) {
-  std::vector<Unit> units;
-  for (size_t w = 0; w < works.size(); ++w) {
-    for (uint32_t c = 0; c < works[w].chunks(); ++c) units.push_back({static_cast<uint32_t>(w), c});
+std::span<const Unit> units_of(Arena& arena, std::span<const HalfWork> works) {
+  size_t count = 0;
+  for (const HalfWork& work : works) count += work.chunks();
+  const std::span<Unit> units = arena.take<Unit>(count);
+  size_t at = 0;
+  for (uint32_t w = 0; w < works.size(); ++w) {
+    for (uint32_t c = 0; c < works[w].chunks(); ++c) units[at++] = {w, c};
   }
   return units;
 }
@@ -343,26 +377,20 @@ void encode_layers(Engine& engine, const Cache& cache, const Plan& plan, Payload
     by_group(
         engine, first, count, [&](int32_t l) { return 2 * chunks_of(plan_of(l).shape.tokens, plan_of(l).shape.chunk); },
         [&](int32_t begin, int32_t layers) {
-          std::vector<HalfWork> works;
+          const std::span<HalfWork> works = works_of(
+              engine, begin, layers, [&](int32_t l) { return std::pair(&plan_of(l).shape, &plan_of(l).layout); });
           for (int32_t l = begin; l < begin + layers; ++l) {
             const LayerPlan& layer = plan_of(l);
-            const std::span<std::byte> segment = segment_of(l);
-            write_segment_header(segment, layer.shape, layer.layout);
-            zero_padding(segment, layer.layout);
-            for (int half = 0; half < 2; ++half) {
-              if (layer.shape.dim[half] == 0) continue;
-              write_map(segment, layer.layout.half[half], layer.tiers[half]);
-              HalfWork& work = works.emplace_back();
-              work.layer = l;
-              work.half = half;
-              work.shape = &layer.shape;
-              work.layout = &layer.layout.half[half];
-              work.tiers = layer.tiers[half];
-              count_before(work);
-            }
+            write_segment_header(segment_of(l), layer.shape, layer.layout);
+            zero_padding(segment_of(l), layer.layout);
           }
-          const std::vector<Unit> units = units_of(works);
-          std::vector<kernels::Verdict> verdicts(units.size());
+          for (HalfWork& work : works) {
+            work.tiers = plan_of(work.layer).tiers[work.half];
+            write_map(segment_of(work.layer), *work.layout, work.tiers);
+            count_before(work);
+          }
+          const std::span<const Unit> units = units_of(engine.arena(), works);
+          const auto verdicts = engine.arena().take<kernels::Verdict>(units.size());
           engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
             const HalfWork& work = works[units[unit].work];
             verdicts[unit] =
@@ -394,23 +422,38 @@ void verify_layers(Engine* engine, Payload& payload, int32_t first, int32_t coun
   check_layer_range(first, count, payload.segments().size());
   payload.need_layers(first, count);
   payload.host_bytes();  // the one copy of a device's, before threads ask for it
-  std::vector<int32_t> todo;
+  const auto verified = [&](int32_t l) -> uint8_t& { return payload.verified_[static_cast<size_t>(l)]; };
+  const auto segment_of = [&](int32_t l) { return payload.segment_bytes(static_cast<size_t>(l)); };
+  const auto facts_of = [&](int32_t l) -> const Segment& { return payload.segments()[static_cast<size_t>(l)]; };
+  if (engine == nullptr) {
+    const Digest digest = kernels::kernels_of(SKV_TARGET_AUTO)->digest;
+    for (int32_t l = first; l < first + count; ++l) {
+      if (verified(l) != 0) continue;
+      if (payload.packed()) payload.unpack_layer(static_cast<size_t>(l), digest);
+      verify_segment(segment_of(l), facts_of(l), digest);
+      check_scales(segment_of(l), facts_of(l));
+      verified(l) = 1;
+    }
+    return;
+  }
+  engine->arena().reset();
+  const std::span<int32_t> room = engine->arena().take<int32_t>(static_cast<size_t>(count));
+  size_t used = 0;
   for (int32_t l = first; l < first + count; ++l) {
-    if (payload.verified_[static_cast<size_t>(l)] == 0) todo.push_back(l);
+    if (verified(l) == 0) room[used++] = l;
   }
-  const auto verify = [&](size_t i) {
-    const auto l = static_cast<size_t>(todo[i]);
-    const Digest digest = engine != nullptr ? engine->kernels().digest : kernels::kernels_of(SKV_TARGET_AUTO)->digest;
-    if (payload.packed()) payload.unpack_layer(l, digest);
-    verify_segment(payload.segment_bytes(l), payload.segments()[l], digest);
-    check_scales(payload.segment_bytes(l), payload.segments()[l]);
-  };
-  if (engine != nullptr) {
-    engine->run(todo.size(), [&](size_t i, Scratch&) { verify(i); });
-  } else {
-    for (size_t i = 0; i < todo.size(); ++i) verify(i);
+  const std::span<const int32_t> todo = room.first(used);
+  if (payload.packed()) {
+    engine->run(todo.size(), [&](size_t i, Scratch&) {
+      payload.unpack_layer(static_cast<size_t>(todo[i]), engine->kernels().digest);
+    });
   }
-  for (const int32_t l : todo) payload.verified_[static_cast<size_t>(l)] = 1;
+  const auto leaves = leaf_digests(*engine, todo.size(), [&](size_t i) { return segment_of(todo[i]); });
+  engine->run(todo.size(), [&](size_t i, Scratch&) {
+    verify_segment(segment_of(todo[i]), facts_of(todo[i]), leaves[i]);
+    check_scales(segment_of(todo[i]), facts_of(todo[i]));
+  });
+  for (const int32_t l : todo) verified(l) = 1;
 }
 
 void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t first, int32_t count, void* stream) {
@@ -445,27 +488,20 @@ void decode_layers(Engine& engine, Payload& payload, const Cache& cache, int32_t
                              payload.segments()[static_cast<size_t>(l)].shape.chunk);
       },
       [&](int32_t begin, int32_t layers) {
-        std::vector<HalfWork> works;
-        for (int32_t l = begin; l < begin + layers; ++l) {
+        const std::span<HalfWork> works = works_of(engine, begin, layers, [&](int32_t l) {
           const Segment& segment = payload.segments()[static_cast<size_t>(l)];
-          for (int half = 0; half < 2; ++half) {
-            if (segment.shape.dim[half] == 0) continue;
-            HalfWork& work = works.emplace_back();
-            work.layer = l;
-            work.half = half;
-            work.shape = &segment.shape;
-            work.layout = &segment.layout.half[half];
-          }
-        }
+          return std::pair(&segment.shape, &segment.layout);
+        });
+        const auto maps = engine.arena().take<std::span<uint8_t>>(works.size());
+        for (size_t w = 0; w < works.size(); ++w) maps[w] = engine.arena().take<uint8_t>(works[w].shape->tokens);
         engine.run(works.size(), [&](size_t w, Scratch&) {
           HalfWork& work = works[w];
           const auto l = static_cast<size_t>(work.layer);
-          work.own_tiers.resize(work.shape->tokens);
-          read_tiers(payload.segment_bytes(l), payload.segments()[l], work.half, 0, work.own_tiers);
-          work.tiers = work.own_tiers;
+          read_tiers(payload.segment_bytes(l), payload.segments()[l], work.half, 0, maps[w]);
+          work.tiers = maps[w];
           count_before(work);
         });
-        const std::vector<Unit> units = units_of(works);
+        const std::span<const Unit> units = units_of(engine.arena(), works);
         engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
           const HalfWork& work = works[units[unit].work];
           const SegmentShape& shape = *work.shape;

@@ -66,6 +66,8 @@ std::vector<std::byte> gather(Device& device, const Cache& cache, int32_t layer,
   work.shape = &segment.shape;
   work.layout = &segment.layout.half[job.half];
   work.tiers = job.tiers;
+  Arena arena;
+  take_before(work, arena);
   count_before(work);
   const std::vector<std::byte> rows = gather(device, cache, job.layer, job.half, job.rows.chunk, chunk, 1, stream);
   const ChunkRange range = chunk_range(segment.shape.tokens, segment.shape.chunk, chunk);

@@ -209,7 +209,8 @@ Raised raise_chunk(const kernels::Kernels& k, const Cache& cache, const RaisedHa
 }
 
 // The halves of one layer, with their maps written.
-std::vector<RaisedHalf> raised_halves(Payload& base, const LayerPlan& plan, size_t layer, std::span<std::byte> out) {
+std::vector<RaisedHalf> raised_halves(Arena& arena, Payload& base, const LayerPlan& plan, size_t layer,
+                                      std::span<std::byte> out) {
   std::vector<RaisedHalf> works;
   works.reserve(2);
   for (int half = 0; half < 2; ++half) {
@@ -221,6 +222,7 @@ std::vector<RaisedHalf> raised_halves(Payload& base, const LayerPlan& plan, size
     work.base.shape = &segment.shape;
     work.base.layout = &segment.layout.half[half];
     work.base.tiers = plan.base[half];
+    take_before(work.base, arena);
     count_before(work.base);
     work.steps = plan.steps_of(half);
     work.layout = &plan.layout.half[half];
@@ -241,7 +243,8 @@ void raise_layer(Engine& engine, const Cache& cache, Payload& base, const LayerP
                  std::span<std::byte> out) {
   write_upgrade_header(out, plan.shape, plan.layout, plan.base_digest, plan.base_bytes);
   zero_padding(out, plan.layout);
-  const std::vector<RaisedHalf> works = raised_halves(base, plan, layer, out);
+  engine.arena().reset();
+  const std::vector<RaisedHalf> works = raised_halves(engine.arena(), base, plan, layer, out);
   const uint32_t chunks = chunks_of(plan.shape.tokens, plan.shape.chunk);
   std::vector<Raised> results(works.size() * chunks);
   engine.run(results.size(), [&](size_t unit, Scratch& scratch) {

@@ -6,8 +6,9 @@
 
 namespace skv {
 
+void take_before(HalfWork& work, Arena& arena) { work.before = arena.take<Before>(work.chunks()); }
+
 void count_before(HalfWork& work) {
-  work.before.resize(work.chunks());
   Before running;
   for (uint32_t c = 0; c < work.chunks(); ++c) {
     work.before[c] = running;

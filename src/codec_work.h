@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "arena.h"
 #include "kernels/kernels.h"
 #include "kernels/tiers.h"
 #include "payload.h"
@@ -32,14 +32,15 @@ struct HalfWork {
   int half = 0;
   const SegmentShape* shape = nullptr;
   const HalfLayout* layout = nullptr;
-  std::vector<uint8_t> own_tiers;  // decode: expanded from the map
   std::span<const uint8_t> tiers;
-  std::vector<Before> before;  // per chunk
+  std::span<Before> before;  // per chunk, in an arena
 
   uint32_t chunks() const { return chunks_of(shape->tokens, shape->chunk); }
 };
 
-void count_before(HalfWork& work);
+// From the tiers.
+void take_before(HalfWork& work, Arena& arena);  // the memory
+void count_before(HalfWork& work);               // what is in it
 
 // The first byte of a chunk's first row in every section.
 kernels::Sections sections_at(std::byte* segment, const HalfWork& work, uint32_t chunk);

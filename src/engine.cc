@@ -73,11 +73,12 @@ struct Engine::Pool {
     threads.clear();
   }
 
-  void run(size_t units, const std::function<void(size_t, Scratch&)>& job, Scratch& own) {
+  void run(size_t units, const std::function<void(size_t, Scratch&)>& job, const Least& least_of_job, Scratch& own) {
     {
       const std::lock_guard lock(mutex);
       work = &job;
       count = units;
+      least = least_of_job;
       next.store(0, std::memory_order_relaxed);
       failure = nullptr;
       failed_unit = units;
@@ -92,7 +93,16 @@ struct Engine::Pool {
     if (failure != nullptr) std::rethrow_exception(std::exchange(failure, nullptr));
   }
 
+  // Every worker comes by in every run.
   void take(Scratch& own) {
+    try {
+      least.give(own);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failed_unit = 0;
+      failure = std::current_exception();
+      return;
+    }
     for (;;) {
       const size_t unit = next.fetch_add(1, std::memory_order_relaxed);
       if (unit >= count) return;
@@ -129,6 +139,7 @@ struct Engine::Pool {
   std::vector<std::thread> threads;
   const std::function<void(size_t, Scratch&)>* work = nullptr;
   size_t count = 0;
+  Least least;
   std::atomic<size_t> next{0};
   size_t busy = 0;
   uint64_t generation = 0;
@@ -199,14 +210,15 @@ std::string Engine::describe() const {
   return prefix + device_->name() + ", " + line;
 }
 
-void Engine::run(size_t count, const std::function<void(size_t, Scratch&)>& work) {
+void Engine::run_units(size_t count, const std::function<void(size_t, Scratch&)>& work) {
   if (count == 0) return;
   if (threads_ == 1 || count == 1) {
+    least_.give(own_);
     for (size_t unit = 0; unit < count; ++unit) work(unit, own_);
     return;
   }
   if (pool_ == nullptr) pool_ = std::make_unique<Pool>(threads_ - 1);
-  pool_->run(count, work, own_);
+  pool_->run(count, work, least_, own_);
 }
 
 }  // namespace skv

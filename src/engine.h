@@ -2,12 +2,14 @@
 // A device with its threads, scratch and kernels. One call at a time uses an engine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "arena.h"
 #include "device.h"
 #include "kernels/kernels.h"
 
@@ -53,16 +55,38 @@ class Engine {
 
   // Runs work(unit, scratch) for every unit in [0, count), split over the engine's threads (the caller's is one of
   // them); returns when all are done. The first exception (lowest unit) is rethrown after the others finished.
-  void run(size_t count, const std::function<void(size_t unit, Scratch& scratch)>& work);
+  template <class Work>
+  void run(size_t count, const Work& work) {
+    run_units(count, std::cref(work));  // a reference fits into a std::function without an allocation
+  }
+  // What every worker's scratch has at least, from the next run on: none has to allocate in a later one, whichever
+  // units it gets.
+  void reserve(size_t floats, size_t offsets) {
+    least_ = {std::max(least_.floats, floats), std::max(least_.offsets, offsets)};
+  }
+  // For the arrays of the call that uses this engine, on its own thread; each call begins with a reset().
+  Arena& arena() { return arena_; }
 
  private:
   struct Pool;
+  struct Least {
+    size_t floats = 0;
+    size_t offsets = 0;
+    void give(Scratch& scratch) const {
+      scratch.need_floats(floats);
+      scratch.need_offsets(offsets);
+    }
+  };
+  void run_units(size_t count, const std::function<void(size_t unit, Scratch& scratch)>& work);
+
   std::unique_ptr<Device> device_;
   std::unique_ptr<Engine> host_;
   const kernels::Kernels* kernels_;
   int32_t threads_;
   std::unique_ptr<Pool> pool_;  // started on first use
   Scratch own_;                 // the caller's thread
+  Least least_;
+  Arena arena_;
 };
 
 }  // namespace skv

@@ -186,12 +186,22 @@ uint64_t digest_of(std::span<const std::byte> segment, Digest digest) {
   return root_of(segment, leaves);
 }
 
-void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest) {
-  const uint64_t got = digest_of(bytes, digest);
+namespace {
+
+void match_digest(const Segment& segment, uint64_t got) {
   if (got != segment.digest) {
     fail(SKV_E_CHECKSUM, "segment %u: digest is %016llx, its bytes give %016llx", segment.shape.layer,
          static_cast<unsigned long long>(segment.digest), static_cast<unsigned long long>(got));
   }
+}
+
+}  // namespace
+
+void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest) {
+  match_digest(segment, digest_of(bytes, digest));
+}
+void verify_segment(std::span<const std::byte> bytes, const Segment& segment, std::span<const uint64_t> leaf_digests) {
+  match_digest(segment, root_of(bytes, leaf_digests));
 }
 
 }  // namespace skv

@@ -160,8 +160,9 @@ Segment parse_segment(std::span<const std::byte> segment, const Header& header, 
 using Digest = uint64_t (*)(const void* bytes, size_t size);
 // Of a segment, or of a record of the packed form.
 uint64_t digest_of(std::span<const std::byte> segment, Digest digest);
-// Throws CHECKSUM.
+// Throws CHECKSUM. The second takes the leaves' digests, as seal_segment does.
 void verify_segment(std::span<const std::byte> bytes, const Segment& segment, Digest digest);
+void verify_segment(std::span<const std::byte> bytes, const Segment& segment, std::span<const uint64_t> leaf_digests);
 // Throws MALFORMED for a scale that is Inf or NaN.
 void check_scales(std::span<const std::byte> bytes, const Segment& segment);
 // Tiers of tokens [first, first + out.size()) of one half.

@@ -219,7 +219,10 @@ TEST(Targets, WhatTheCpuHasIsThere) {
   }
   EXPECT_EQ(kernels::kernels_of(SKV_TARGET_NEON), nullptr);
 #elif defined(__aarch64__)
-  EXPECT_NE(kernels::kernels_of(SKV_TARGET_NEON), nullptr);
+  ASSERT_NE(kernels::kernels_of(SKV_TARGET_NEON), nullptr);
+  EXPECT_STREQ(kernels::kernels_of(SKV_TARGET_NEON)->name, "neon");
+  EXPECT_EQ(kernels::kernels_of(SKV_TARGET_AUTO), kernels::kernels_of(SKV_TARGET_NEON));
+  EXPECT_EQ(kernels::kernels_of(SKV_TARGET_AVX2), nullptr);
 #endif
 }
 
