@@ -270,6 +270,18 @@ typedef struct skv_request skv_request;
 SKV_API skv_status skv_engine_create(int32_t device, skv_engine** out, skv_error* err);
 /* Sets an option before or between calls. Errors: KEY, RANGE, UNAVAILABLE (target not on this CPU). Since 0.1. */
 SKV_API skv_status skv_engine_set(skv_engine* engine, int32_t key, int64_t value, skv_error* err);
+/* A caller's executor: run(user, width, task, arg) calls task(arg, i) for every i in [0, width), on any threads, its own
+ * included, at once or one after the other, and returns when these calls have. It is called on the thread that called the
+ * engine, several times a call, and must not use the engine, throw or jump. task never blocks, and must not be called after
+ * the engine's end. Tasks that were not called are done by the calling thread; calls beyond that do nothing. */
+typedef void (*skv_task)(void* arg, size_t index);
+typedef void (*skv_executor)(void* user, size_t width, skv_task task, void* arg);
+/* From now on the engine starts no threads of its own and gives its work to run, for at most `width` threads at a time
+ * (1..256; 1 is the calling thread alone): for hosts with a pool, so that two pools do not fight over cores.
+ * SKV_ENGINE_THREADS then reads width and cannot be set (STATE). run NULL: own threads again, the default number of them.
+ * Payload bytes do not depend on it. Errors: NULL, RANGE (width). Since 0.1. */
+SKV_API skv_status skv_engine_set_executor(skv_engine* engine, skv_executor run, void* user, int32_t width,
+                                           skv_error* err);
 /* Reads an option's value in force (TARGET: the one chosen). Errors: KEY, NULL. Since 0.1. */
 SKV_API skv_status skv_engine_get(const skv_engine* engine, int32_t key, int64_t* out, skv_error* err);
 /* Writes a NUL-terminated line such as "cpu avx512 2 threads" to buffer[capacity].

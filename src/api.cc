@@ -192,6 +192,10 @@ SKV_API skv_status skv_engine_create(int32_t device, skv_engine** out, skv_error
 SKV_API skv_status skv_engine_set(skv_engine* engine, int32_t key, int64_t value, skv_error* err) {
   return guarded(err, [&] { ENGINE(engine).set(key, value); });
 }
+SKV_API skv_status skv_engine_set_executor(skv_engine* engine, skv_executor run, void* user, int32_t width,
+                                           skv_error* err) {
+  return guarded(err, [&] { ENGINE(engine).set_executor({run, user, width}); });
+}
 SKV_API skv_status skv_engine_get(const skv_engine* engine, int32_t key, int64_t* out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");

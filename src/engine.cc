@@ -2,16 +2,12 @@
 #include "engine.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
-#include <mutex>
-#include <system_error>
 #include <thread>
+#include <utility>
 
 #include "error.h"
 
@@ -47,107 +43,6 @@ const kernels::Kernels* default_kernels() {
 
 }  // namespace
 
-// Threads wait for a numbered job, take units from a shared counter, and report back.
-struct Engine::Pool {
-  explicit Pool(int32_t helpers) : scratch(static_cast<size_t>(helpers)) {
-    threads.reserve(static_cast<size_t>(helpers));
-    try {
-      for (int32_t i = 0; i < helpers; ++i) threads.emplace_back([this, i] { serve(static_cast<size_t>(i)); });
-    } catch (const std::system_error& e) {
-      stop();
-      fail(SKV_E_NO_RESOURCE, "could not start thread %d of %d: %s", static_cast<int>(threads.size()) + 1, helpers,
-           e.what());
-    }
-  }
-  ~Pool() { stop(); }
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
-
-  void stop() {
-    {
-      const std::lock_guard lock(mutex);
-      stopping = true;
-    }
-    wake.notify_all();
-    for (std::thread& thread : threads) thread.join();
-    threads.clear();
-  }
-
-  void run(size_t units, const std::function<void(size_t, Scratch&)>& job, const Least& least_of_job, Scratch& own) {
-    {
-      const std::lock_guard lock(mutex);
-      work = &job;
-      count = units;
-      least = least_of_job;
-      next.store(0, std::memory_order_relaxed);
-      failure = nullptr;
-      failed_unit = units;
-      busy = threads.size();
-      ++generation;
-    }
-    wake.notify_all();
-    take(own);
-    std::unique_lock lock(mutex);
-    done.wait(lock, [this] { return busy == 0; });  // bounded by the work itself: every worker only runs units
-    work = nullptr;
-    if (failure != nullptr) std::rethrow_exception(std::exchange(failure, nullptr));
-  }
-
-  // Every worker comes by in every run.
-  void take(Scratch& own) {
-    try {
-      least.give(own);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failed_unit = 0;
-      failure = std::current_exception();
-      return;
-    }
-    for (;;) {
-      const size_t unit = next.fetch_add(1, std::memory_order_relaxed);
-      if (unit >= count) return;
-      try {
-        (*work)(unit, own);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (unit < failed_unit) {
-          failed_unit = unit;
-          failure = std::current_exception();
-        }
-      }
-    }
-  }
-
-  void serve(size_t index) {
-    uint64_t seen = 0;
-    std::unique_lock lock(mutex);
-    for (;;) {
-      wake.wait(lock, [&] { return stopping || generation != seen; });
-      if (stopping) return;
-      seen = generation;
-      lock.unlock();
-      take(scratch[index]);
-      lock.lock();
-      if (--busy == 0) done.notify_one();
-    }
-  }
-
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::condition_variable done;
-  std::vector<Scratch> scratch;
-  std::vector<std::thread> threads;
-  const std::function<void(size_t, Scratch&)>* work = nullptr;
-  size_t count = 0;
-  Least least;
-  std::atomic<size_t> next{0};
-  size_t busy = 0;
-  uint64_t generation = 0;
-  bool stopping = false;
-  std::exception_ptr failure;
-  size_t failed_unit = 0;
-};
-
 Engine::Engine(int32_t device) : kernels_(nullptr), threads_(default_threads()) {
   if (device < SKV_DEVICE_CPU) fail(SKV_E_RANGE, "device %d: wanted SKV_DEVICE_CPU (-1) or a CUDA ordinal", device);
   if (device >= 0) device_ = std::make_unique<Device>(device);
@@ -160,8 +55,31 @@ Engine& Engine::host() {
   if (device_ == nullptr) return *this;
   if (host_ == nullptr) host_ = std::make_unique<Engine>(SKV_DEVICE_CPU);
   host_->kernels_ = kernels_;
+  if (executor_.run != nullptr && (host_->executor_.run != executor_.run || host_->executor_.user != executor_.user ||
+                                   host_->executor_.width != executor_.width)) {
+    host_->set_executor(executor_);
+  } else if (executor_.run == nullptr && host_->executor_.run != nullptr) {
+    host_->set_executor({});
+  }
   if (host_->threads_ != threads_) host_->set(SKV_ENGINE_THREADS, threads_);
   return *host_;
+}
+
+void Engine::set_executor(const Executor& executor) {
+  if (executor.run == nullptr) {
+    if (executor_.run == nullptr) return;
+    workers_.reset();
+    executor_ = {};
+    threads_ = default_threads();
+    return;
+  }
+  if (executor.width < 1 || executor.width > kMaxThreads) {
+    fail(SKV_E_RANGE, "executor of width %d: wanted 1..%d", executor.width, kMaxThreads);
+  }
+  std::unique_ptr<Workers> borrowed = make_borrowed(executor);
+  workers_ = std::move(borrowed);
+  executor_ = executor;
+  threads_ = executor.width;
 }
 
 void Engine::set(int32_t key, int64_t value) {
@@ -170,7 +88,11 @@ void Engine::set(int32_t key, int64_t value) {
       if (value < 0 || value > kMaxThreads) {
         fail(SKV_E_RANGE, "engine threads %lld: wanted 0..%d", static_cast<long long>(value), kMaxThreads);
       }
-      pool_.reset();
+      if (executor_.run != nullptr) {
+        fail(SKV_E_STATE, "engine threads %lld: an executor of width %d is set, which has the threads",
+             static_cast<long long>(value), executor_.width);
+      }
+      workers_.reset();
       threads_ = value == 0 ? default_threads() : static_cast<int32_t>(value);
       return;
     case SKV_ENGINE_TARGET: {
@@ -210,15 +132,15 @@ std::string Engine::describe() const {
   return prefix + device_->name() + ", " + line;
 }
 
-void Engine::run_units(size_t count, const std::function<void(size_t, Scratch&)>& work) {
+void Engine::run_units(size_t count, const Workers::Work& work) {
   if (count == 0) return;
   if (threads_ == 1 || count == 1) {
     least_.give(own_);
     for (size_t unit = 0; unit < count; ++unit) work(unit, own_);
     return;
   }
-  if (pool_ == nullptr) pool_ = std::make_unique<Pool>(threads_ - 1);
-  pool_->run(count, work, least_, own_);
+  if (workers_ == nullptr) workers_ = make_threads(threads_ - 1);
+  workers_->run(count, work, least_, own_);
 }
 
 }  // namespace skv

@@ -12,28 +12,12 @@
 #include "arena.h"
 #include "device.h"
 #include "kernels/kernels.h"
+#include "workers.h"
 
 namespace skv {
 
 // The receipts' clock, monotonic.
 uint64_t now_ns();
-
-// What one worker needs for one (half, chunk), reused for ever: no allocation in steady state.
-struct Scratch {
-  std::vector<float> floats;
-  std::vector<int64_t> offsets;
-  std::vector<uint8_t> bytes;
-
-  // At least n floats; contents are undefined.
-  float* need_floats(size_t n) {
-    if (floats.size() < n) floats.resize(n);
-    return floats.data();
-  }
-  int64_t* need_offsets(size_t n) {
-    if (offsets.size() < n) offsets.resize(n);
-    return offsets.data();
-  }
-};
 
 class Engine {
  public:
@@ -44,6 +28,8 @@ class Engine {
 
   void set(int32_t key, int64_t value);
   int64_t get(int32_t key) const;
+  // From now on units run where this says; run null: on own threads again.
+  void set_executor(const Executor& executor);
   std::string describe() const;
 
   const kernels::Kernels& kernels() const { return *kernels_; }
@@ -68,23 +54,15 @@ class Engine {
   Arena& arena() { return arena_; }
 
  private:
-  struct Pool;
-  struct Least {
-    size_t floats = 0;
-    size_t offsets = 0;
-    void give(Scratch& scratch) const {
-      scratch.need_floats(floats);
-      scratch.need_offsets(offsets);
-    }
-  };
-  void run_units(size_t count, const std::function<void(size_t unit, Scratch& scratch)>& work);
+  void run_units(size_t count, const Workers::Work& work);
 
   std::unique_ptr<Device> device_;
   std::unique_ptr<Engine> host_;
   const kernels::Kernels* kernels_;
   int32_t threads_;
-  std::unique_ptr<Pool> pool_;  // started on first use
-  Scratch own_;                 // the caller's thread
+  std::unique_ptr<Workers> workers_;  // own threads, started on first use, or the executor's
+  Executor executor_;
+  Scratch own_;  // the caller's thread
   Least least_;
   Arena arena_;
 };

@@ -26,7 +26,9 @@ def camel(name: str) -> str:
 
 
 def go_type(kind: Type, found: Header, where: str) -> str:
-    """The type in the table. Handles and void are unsafe.Pointer."""
+    """The type in the table. Handles, void and functions are unsafe.Pointer."""
+    if kind.base in found.callbacks:
+        return "unsafe.Pointer"
     if kind.base in found.handles or (kind.base == "void" and kind.stars):
         return "*" * (kind.stars - 1) + "unsafe.Pointer"
     structs = {struct.name for struct in found.structs}

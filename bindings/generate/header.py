@@ -77,6 +77,7 @@ class Header:
     constants: list[Constant] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)
     handles: list[str] = field(default_factory=list)
+    callbacks: list[str] = field(default_factory=list)  # types of functions that the caller gives
 
     def constant(self, name: str) -> int:
         for constant in self.constants:
@@ -127,7 +128,8 @@ def read(path: Path) -> Header:
 
     found.handles = [name for tag, name in re.findall(r"typedef struct (skv_\w+) (skv_\w+);", bare) if tag == name]
     aliases = {name: base for base, name in re.findall(r"typedef (\w+) (skv_\w+);", bare)}
-    known = {*SCALARS, "void", *aliases, *found.handles}
+    found.callbacks = re.findall(r"typedef void \(\*(skv_\w+)\)\(", bare)
+    known = {*SCALARS, "void", *aliases, *found.handles, *found.callbacks}
     body = re.compile(r"typedef struct (\w+) \{(.*?)\}\s*(\w+);", re.DOTALL)
     for _tag, fields, name in body.findall(text):
         known.add(name)

@@ -52,6 +52,8 @@ def c_type(swig: str) -> object:
     if base == "void":
         kind: object = None if stars == 0 else ctypes.c_void_p
         stars -= 1 if stars else 0
+    elif base == "skv_executor":  # a function of the caller's
+        kind = ctypes.c_void_p
     elif base == "char" and stars:
         kind = ctypes.c_char_p
         stars -= 1

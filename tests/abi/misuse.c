@@ -38,6 +38,13 @@ static skv_cache* view(uint16_t* kp, uint16_t* vp, int tokens) {
   return c;
 }
 
+static void executor(void* user, size_t width, skv_task task, void* arg) {
+  (void)user;
+  (void)width;
+  (void)task;
+  (void)arg;
+}
+
 int main(void) {
   skv_engine* engine = NULL;
   skv_plan* plan = NULL;
@@ -77,6 +84,10 @@ int main(void) {
   EXPECT(SKV_OK, skv_engine_create(SKV_DEVICE_CPU, &engine, err));
   EXPECT(SKV_E_KEY, skv_engine_set(engine, 99, 1, err));
   EXPECT(SKV_E_RANGE, skv_engine_set(engine, SKV_ENGINE_THREADS, 1000, err));
+  EXPECT(SKV_E_NULL, skv_engine_set_executor(NULL, executor, NULL, 2, err));
+  EXPECT(SKV_E_RANGE, skv_engine_set_executor(engine, executor, NULL, 0, err));
+  EXPECT(SKV_OK, skv_engine_set_executor(engine, executor, NULL, 2, err)); /* which does nothing: this thread does it all */
+  EXPECT(SKV_E_STATE, skv_engine_set(engine, SKV_ENGINE_THREADS, 1, err));
   EXPECT(SKV_E_TOO_SMALL, skv_engine_describe(engine, line, 3, err));
   EXPECT(SKV_E_ARGUMENT, skv_engine_set((skv_engine*)&k, SKV_ENGINE_THREADS, 1, err));
   if (skv_engine_create(SKV_DEVICE_CPU, NULL, NULL) != SKV_E_NULL) failures++; /* the error is nullable */

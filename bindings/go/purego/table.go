@@ -15,6 +15,7 @@ func functions(t *abi.Table) map[string]any {
 		"skv_status_name":           &t.StatusName,
 		"skv_engine_create":         &t.EngineCreate,
 		"skv_engine_set":            &t.EngineSet,
+		"skv_engine_set_executor":   &t.EngineSetExecutor,
 		"skv_engine_get":            &t.EngineGet,
 		"skv_engine_describe":       &t.EngineDescribe,
 		"skv_engine_destroy":        &t.EngineDestroy,

@@ -15,6 +15,7 @@ package abi
 #cgo nocallback skv_status_name
 #cgo nocallback skv_engine_create
 #cgo nocallback skv_engine_set
+#cgo nocallback skv_engine_set_executor
 #cgo nocallback skv_engine_get
 #cgo nocallback skv_engine_describe
 #cgo nocallback skv_engine_destroy
@@ -139,6 +140,9 @@ func init() {
 		},
 		EngineSet: func(engine unsafe.Pointer, key int32, value int64, err *Error) int32 {
 			return int32(C.skv_engine_set((*C.skv_engine)(unsafe.Pointer(engine)), C.int32_t(key), C.int64_t(value), (*C.skv_error)(unsafe.Pointer(err))))
+		},
+		EngineSetExecutor: func(engine unsafe.Pointer, run unsafe.Pointer, user unsafe.Pointer, width int32, err *Error) int32 {
+			return int32(C.skv_engine_set_executor((*C.skv_engine)(unsafe.Pointer(engine)), C.skv_executor(run), user, C.int32_t(width), (*C.skv_error)(unsafe.Pointer(err))))
 		},
 		EngineGet: func(engine unsafe.Pointer, key int32, out *int64, err *Error) int32 {
 			return int32(C.skv_engine_get((*C.skv_engine)(unsafe.Pointer(engine)), C.int32_t(key), (*C.int64_t)(unsafe.Pointer(out)), (*C.skv_error)(unsafe.Pointer(err))))

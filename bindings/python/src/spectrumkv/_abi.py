@@ -198,6 +198,7 @@ PROTOTYPES: Final[dict[str, tuple[Type, tuple[Type, ...]]]] = {
     # engine
     "skv_engine_create": (STATUS, (_I32, POINTER(ENGINE), ERR)),
     "skv_engine_set": (STATUS, (ENGINE, _I32, _I64, ERR)),
+    "skv_engine_set_executor": (STATUS, (ENGINE, c_void_p, c_void_p, _I32, ERR)),
     "skv_engine_get": (STATUS, (ENGINE, _I32, POINTER(_I64), ERR)),
     "skv_engine_describe": (STATUS, (ENGINE, c_char_p, c_size_t, ERR)),
     "skv_engine_destroy": (None, (ENGINE,)),

@@ -50,6 +50,7 @@ pub(crate) struct Table {
     skv_engine_destroy: unsafe extern "C" fn(*mut skv_engine),
     skv_engine_get: unsafe extern "C" fn(*const skv_engine, i32, *mut i64, *mut skv_error) -> skv_status,
     skv_engine_set: unsafe extern "C" fn(*mut skv_engine, i32, i64, *mut skv_error) -> skv_status,
+    skv_engine_set_executor: unsafe extern "C" fn(*mut skv_engine, skv_executor, *mut ::core::ffi::c_void, i32, *mut skv_error) -> skv_status,
     skv_listen: unsafe extern "C" fn(*mut skv_endpoint, *const ::core::ffi::c_char, *mut ::core::ffi::c_char, usize, *mut skv_error) -> skv_status,
     skv_llama_blob_bytes: unsafe extern "C" fn(*const skv_payload, i32, i32, *mut u64, *mut skv_error) -> skv_status,
     skv_needle_probe_answer: unsafe extern "C" fn(*mut skv_needle_probe, i32, *const ::core::ffi::c_char, usize, *mut i32, *mut skv_error) -> skv_status,
@@ -172,6 +173,7 @@ impl Table {
                 skv_engine_destroy: *library.get(c"skv_engine_destroy")?,
                 skv_engine_get: *library.get(c"skv_engine_get")?,
                 skv_engine_set: *library.get(c"skv_engine_set")?,
+                skv_engine_set_executor: *library.get(c"skv_engine_set_executor")?,
                 skv_listen: *library.get(c"skv_listen")?,
                 skv_llama_blob_bytes: *library.get(c"skv_llama_blob_bytes")?,
                 skv_needle_probe_answer: *library.get(c"skv_needle_probe_answer")?,
@@ -468,6 +470,11 @@ pub unsafe fn skv_engine_get(engine: *const skv_engine, key: i32, out: *mut i64,
 pub unsafe fn skv_engine_set(engine: *mut skv_engine, key: i32, value: i64, err: *mut skv_error) -> skv_status {
     // SAFETY: the caller keeps the contract of the C function.
     unsafe { (crate::table().skv_engine_set)(engine, key, value, err) }
+}
+
+pub unsafe fn skv_engine_set_executor(engine: *mut skv_engine, run: skv_executor, user: *mut ::core::ffi::c_void, width: i32, err: *mut skv_error) -> skv_status {
+    // SAFETY: the caller keeps the contract of the C function.
+    unsafe { (crate::table().skv_engine_set_executor)(engine, run, user, width, err) }
 }
 
 pub unsafe fn skv_listen(endpoint: *mut skv_endpoint, uri: *const ::core::ffi::c_char, bound: *mut ::core::ffi::c_char, capacity: usize, err: *mut skv_error) -> skv_status {

@@ -49,6 +49,7 @@ unsafe extern "C" {
     pub fn skv_engine_destroy(engine: *mut skv_engine);
     pub fn skv_engine_get(engine: *const skv_engine, key: i32, out: *mut i64, err: *mut skv_error) -> skv_status;
     pub fn skv_engine_set(engine: *mut skv_engine, key: i32, value: i64, err: *mut skv_error) -> skv_status;
+    pub fn skv_engine_set_executor(engine: *mut skv_engine, run: skv_executor, user: *mut ::core::ffi::c_void, width: i32, err: *mut skv_error) -> skv_status;
     pub fn skv_listen(endpoint: *mut skv_endpoint, uri: *const ::core::ffi::c_char, bound: *mut ::core::ffi::c_char, capacity: usize, err: *mut skv_error) -> skv_status;
     pub fn skv_llama_blob_bytes(payload: *const skv_payload, v_trans: i32, dtype: i32, out: *mut u64, err: *mut skv_error) -> skv_status;
     pub fn skv_needle_probe_answer(probe: *mut skv_needle_probe, trial: i32, text: *const ::core::ffi::c_char, bytes: usize, found: *mut i32, err: *mut skv_error) -> skv_status;

@@ -252,6 +252,17 @@ pub struct skv_conn {
 pub struct skv_request {
     _unused: [u8; 0],
 }
+pub type skv_task = ::core::option::Option<
+    unsafe extern "C" fn(arg: *mut ::core::ffi::c_void, index: usize),
+>;
+pub type skv_executor = ::core::option::Option<
+    unsafe extern "C" fn(
+        user: *mut ::core::ffi::c_void,
+        width: usize,
+        task: skv_task,
+        arg: *mut ::core::ffi::c_void,
+    ),
+>;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct skv_receipt {
