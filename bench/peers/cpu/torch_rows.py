@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's quantizer in PyTorch, FBGEMM's rowwise ones, torch's copy.
+
+The paper's (arXiv 2606.08635) code was not to be had where this was written: what is here is this project's, after the paper's
+description: symmetric, one absmax scale in f16 a token and kv-head, 8 bits, and 4 bits with two codes a byte. It is no part of
+what the paper published. Plain operations, and the same through torch.compile.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cpu.peer import BlockPeer, Halves, MissingError, Tensor
+
+Pair = tuple[Any, ...]
+
+
+def load() -> Any:
+    """torch, told to use one thread."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise MissingError(f"{error}: run scripts/setup.sh --peers") from error
+    torch.set_num_threads(1)
+    return torch
+
+
+def paper_forms(torch: Any, bits: int) -> tuple[Callable[[Any], Pair], Callable[..., Any]]:
+    """(quantize, dequantize) of ``[tokens, heads, dim]``. A byte of 4-bit codes holds channels j and j + dim/2, because halves
+    are what vectors can pack."""
+    top = 2 ** (bits - 1) - 1
+
+    def quantize(x: Any) -> Pair:
+        wide = x.float()
+        # f16's smallest number: a scale of zero would divide by it
+        scale = (wide.abs().amax(-1, keepdim=True) / top).clamp(min=6e-8).half()
+        codes = torch.clamp(torch.round(wide / scale.float()), -top, top).to(torch.int8)
+        if bits == 4:
+            low, high = codes.chunk(2, -1)
+            codes = (low & 15) | (high << 4)
+        return codes, scale
+
+    def dequantize(codes: Any, scale: Any) -> Any:
+        if bits == 4:
+            codes = torch.cat(((codes << 4) >> 4, codes >> 4), -1)
+        return (codes.float() * scale.float()).half()
+
+    return quantize, dequantize
+
+
+class Function(BlockPeer):
+    """A pair of functions on torch tensors: ``forth(block)`` gives tensors, ``back(*tensors)`` a block. torch makes the memory."""
+
+    def __init__(
+        self, torch: Any, name: str, bits: float, forth: Callable[[Any], Pair], back: Callable[..., Any], about: str = ""
+    ) -> None:
+        self.torch, self.name, self.bits, self.forth, self.back, self.about = torch, name, bits, forth, back, about
+
+    def shape(self, block: Halves) -> Halves:
+        """What the functions take."""
+        return block
+
+    def encode(self, layers: int) -> int:
+        self.kept = [self.forth(self.torch.from_numpy(self.shape(b))) for b in self.blocks(self.tensor.data, layers)]
+        return sum(part.nbytes for parts in self.kept for part in parts)
+
+    def decode(self, layers: int) -> None:
+        for block, parts in zip(self.blocks(self.tensor.back, layers), self.kept):
+            self.torch.from_numpy(self.shape(block)).copy_(self.back(*parts))
+
+
+class Rows(Function):
+    """The same of a matrix: a row a token and head."""
+
+    def shape(self, block: Halves) -> Halves:
+        return block.reshape(-1, block.shape[-1])
+
+
+class Copy(BlockPeer):
+    """torch's copy of f16."""
+
+    name, bits, lossless, yardstick = "torch copy", 16, True, True
+
+    def __init__(self, torch: Any) -> None:
+        self.torch = torch
+
+    def bind(self, tensor: Tensor) -> None:
+        super().bind(tensor)
+        held = tensor.room[: tensor.data.nbytes].view(np.float16).reshape(tensor.data.shape)
+        self.source, self.held, self.target = (self.torch.from_numpy(part) for part in (tensor.data, held, tensor.back))
+
+    def encode(self, layers: int) -> int:
+        self.held[:layers].copy_(self.source[:layers])
+        return layers * self.tensor.layer_bytes
+
+    def decode(self, layers: int) -> None:
+        self.target[:layers].copy_(self.held[:layers])
+
+
+def peers(versions: dict[str, str]) -> list[BlockPeer]:
+    """torch's copy, and the paper's method, plain and compiled."""
+    torch = load()
+    versions["torch"] = torch.__version__
+    made: list[BlockPeer] = [Copy(torch)]
+    for bits in (8, 4):
+        forth, back = paper_forms(torch, bits)
+        made.append(Function(torch, f"paper's INT{bits}, PyTorch", bits, forth, back, "after the paper's description"))
+        compiled = [torch.compile(form, fullgraph=True, dynamic=False) for form in (forth, back)]
+        made.append(Function(torch, f"paper's INT{bits}, torch.compile", bits, *compiled, "after the paper's description"))
+    return made
+
+
+def fbgemm(versions: dict[str, str]) -> list[BlockPeer]:
+    """FBGEMM's rowwise quantizers of embedding tables: asymmetric, scale and bias of a row behind its codes."""
+    torch = load()
+    logging.disable(logging.WARNING)
+    try:
+        versions["fbgemm-gpu-cpu"] = importlib.import_module("fbgemm_gpu").__version__
+    except (ImportError, OSError) as error:
+        raise MissingError(f"{error}: run scripts/setup.sh --peers") from error
+    finally:
+        logging.disable(logging.NOTSET)
+    ops = torch.ops.fbgemm
+    f16 = 1  # SparseType.FP16
+
+    def forth8(x: Any) -> Pair:
+        return (ops.FloatOrHalfToFused8BitRowwiseQuantized(x),)
+
+    def back8(q: Any) -> Any:
+        return ops.Fused8BitRowwiseQuantizedToFloatOrHalf(q, f16)
+
+    def forth4(x: Any) -> Pair:
+        return (ops.FloatOrHalfToFusedNBitRowwiseQuantizedSBHalf(x, 4),)
+
+    def back4(q: Any) -> Any:
+        return ops.FusedNBitRowwiseQuantizedSBHalfToFloatOrHalf(q, 4, f16)
+
+    return [
+        Rows(torch, "FBGEMM rowwise 8 bits", 8, forth8, back8),
+        Rows(torch, "FBGEMM rowwise 4 bits", 4, forth4, back4),
+    ]
