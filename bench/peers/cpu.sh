@@ -28,9 +28,7 @@ prompt=$root/build/peers-prompt.npz
 if [[ " $* " != *" --check "* && " $* " != *" --help "* && ! -s $prompt ]]; then
   "$venv" -m cpu.capture "$prompt"  # in the environment that has llama.cpp; kept
 fi
+export PYTHONPATH=$PYTHONPATH:$packages
 python=$venv
-if [[ -x $stacks ]]; then
-  python=$stacks
-  export PYTHONPATH=$PYTHONPATH:$packages
-fi
+if [[ -x $stacks ]]; then python=$stacks; fi
 exec "$python" -m cpu --prompt "$prompt" "$@"

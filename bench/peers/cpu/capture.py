@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -34,7 +35,7 @@ def main() -> int:
         [plane.values(heads).astype(np.float16) for plane in planes]
         for *planes, heads in zip(stream.keys, stream.values, prompt.kv_heads)
     ]
-    queries = {f"q{layer}": own for layer, own in enumerate(prompt.queries)}
+    queries: dict[str, Any] = {f"q{layer}": own for layer, own in enumerate(prompt.queries)}
     kept = target.with_suffix(".part.npz")
     np.savez(kept, kv=np.array(halves), name=f"SmolLM2-135M, {TOKENS} tokens of {path.name}, repeated", **queries)
     kept.replace(target)

@@ -81,7 +81,9 @@ class Library:
     @staticmethod
     def _folder() -> Path:
         explicit = os.environ.get("SPECTRUMKV_GGML")
-        folders = [Path(explicit)] if explicit else sorted(ROOT.glob("build/venv/lib/python*/site-packages/llama_cpp/lib"))
+        folders = (
+            [Path(explicit)] if explicit else sorted(ROOT.glob("build/venv/lib/python*/site-packages/llama_cpp/lib"))
+        )
         for folder in folders:
             if (folder / "libggml-cpu.so").exists():
                 return folder
@@ -97,7 +99,9 @@ class Rows(Peer):
         self.name = f"ggml {name}"
         traits = library.base.ggml_get_type_traits(number).contents
         if traits.type_name.decode() != name or not traits.to_float:
-            raise MissingError(f"type {number} is {traits.type_name.decode()!r} in ggml {library.version}: wanted {name!r}")
+            raise MissingError(
+                f"type {number} is {traits.type_name.decode()!r} in ggml {library.version}: wanted {name!r}"
+            )
         self.block, self.size = int(traits.blck_size), int(traits.type_size)
         self.back = _Row(traits.to_float)
         self.forth = _Row(library.cpu.ggml_get_type_traits_cpu(number).contents.from_float)

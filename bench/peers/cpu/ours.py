@@ -8,7 +8,7 @@ import ctypes
 import numpy as np
 
 import spectrumkv as skv
-from cpu.peer import Halves, MissingError, Peer, Tensor
+from cpu.peer import Halves, Peer, Tensor
 from spectrumkv.constants import Code, Pack, Transform
 
 
@@ -23,7 +23,14 @@ class Own(Peer):
     whole = True
 
     def __init__(
-        self, name: str, strategy: str, bits: float, *, plain: bool = False, code: Code | None = None, pack: bool = False
+        self,
+        name: str,
+        strategy: str,
+        bits: float,
+        *,
+        plain: bool = False,
+        code: Code | None = None,
+        pack: bool = False,
     ) -> None:
         self.name, self.strategy, self.bits = name, strategy, bits
         self.lossless = strategy == "raw"
@@ -93,10 +100,6 @@ class NumpyCopy(Peer):
 
 def peers() -> list[Peer]:
     """The copies, then this library's."""
-    try:
-        skv.library()
-    except skv.LibraryError as error:
-        raise MissingError(str(error)) from error
     return [
         Memmove(),
         NumpyCopy(),

@@ -32,7 +32,10 @@ class Serde(Peer):
         shape = (2, 1, tensor.data.shape[2], -1)
         self.chunks = [self._group(self.torch.from_numpy(layer).reshape(shape)) for layer in tensor.data]
         self.targets = [self._group(self.torch.from_numpy(layer).reshape(shape)) for layer in tensor.back]
-        layouts = [api.MemoryLayoutDesc(shapes=[m.tensor.shape], dtypes=[m.tensor.dtype]) for m in self._several(self.chunks[0])]
+        layouts = [
+            api.MemoryLayoutDesc(shapes=[m.tensor.shape], dtypes=[m.tensor.dtype])
+            for m in self._several(self.chunks[0])
+        ]
         size = self.serializer.estimate_serialized_size(self._as_given(layouts))
         room = self.torch.from_numpy(tensor.room)
         self.rooms = [_Memory(room[layer * size : (layer + 1) * size]) for layer in range(tensor.layers)]
@@ -134,7 +137,9 @@ class Fp8Layer(Layer):
 def transformers(versions: dict[str, str], skipped: dict[str, str]) -> list[Peer]:
     """fp8, and quanto's 4 bits; HQQ is named as missing."""
     torch = load()
-    skipped["transformers' HQQ layer"] = "hqq comes as sources whose build compiles CUDA kernels, and the layer calls .cuda()"
+    skipped["transformers' HQQ layer"] = (
+        "hqq comes as sources whose build compiles CUDA kernels, and the layer calls .cuda()"
+    )
     try:
         cache_utils = importlib.import_module("transformers.cache_utils")
         versions["transformers"] = importlib.import_module("transformers").__version__

@@ -57,7 +57,13 @@ class Function(BlockPeer):
     """A pair of functions on torch tensors: ``forth(block)`` gives tensors, ``back(*tensors)`` a block. torch makes the memory."""
 
     def __init__(
-        self, torch: Any, name: str, bits: float, forth: Callable[[Any], Pair], back: Callable[..., Any], about: str = ""
+        self,
+        torch: Any,
+        name: str,
+        bits: float,
+        forth: Callable[[Any], Pair],
+        back: Callable[..., Any],
+        about: str = "",
     ) -> None:
         self.torch, self.name, self.bits, self.forth, self.back, self.about = torch, name, bits, forth, back, about
 
@@ -110,8 +116,12 @@ def peers(versions: dict[str, str]) -> list[BlockPeer]:
     for bits in (8, 4):
         forth, back = paper_forms(torch, bits)
         made.append(Function(torch, f"paper's INT{bits}, PyTorch", bits, forth, back, "after the paper's description"))
-        compiled = [torch.compile(form, fullgraph=True, dynamic=False) for form in (forth, back)]
-        made.append(Function(torch, f"paper's INT{bits}, torch.compile", bits, *compiled, "after the paper's description"))
+        fast_forth, fast_back = (torch.compile(form, fullgraph=True, dynamic=False) for form in (forth, back))
+        made.append(
+            Function(
+                torch, f"paper's INT{bits}, torch.compile", bits, fast_forth, fast_back, "after the paper's description"
+            )
+        )
     return made
 
 

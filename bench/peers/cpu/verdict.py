@@ -9,6 +9,8 @@ from typing import Any
 Row = dict[str, Any]
 COMPARABLE = 1.1
 """An error at most this many times the peer's."""
+SAME_BYTES = 1.03
+"""A few scales and headers more are no more bytes."""
 ENOUGH = 2.0
 """The ratio of speeds that this library is meant to have."""
 
@@ -21,21 +23,31 @@ def error(row: Row) -> float:
 
 
 def verdict(row: Row, rows: list[Row]) -> Row | None:
-    """Beside this library's row of fewest bytes whose error is comparable or better. None for this library's own and for copies."""
+    """Beside this library's fastest row of comparable or better error and no more bytes; where it has none, beside its smallest of such
+    an error, and the peer is the smaller one. None for this library's own and for copies."""
     if row["own"] or row["yardstick"]:
         return None
     wanted = error(row) * COMPARABLE
     able = [own for own in rows if own["own"] and (own["lossless"] or not row["lossless"]) and error(own) <= wanted]
     if not able:
         return None
-    own = min(able, key=lambda own: float(own["of_raw"]))
-    faster = {phase: own[f"{phase}_vs_memcpy"] / row[f"{phase}_vs_memcpy"] for phase in ("encode", "decode")}
+
+    def faster(own: Row) -> dict[str, float]:
+        return {phase: own[f"{phase}_vs_memcpy"] / row[f"{phase}_vs_memcpy"] for phase in ("encode", "decode")}
+
+    fitting = [own for own in able if own["of_raw"] <= row["of_raw"] * SAME_BYTES]
+    own = (
+        max(fitting, key=lambda own: min(faster(own).values()))
+        if fitting
+        else min(able, key=lambda own: float(own["of_raw"]))
+    )
+    times = faster(own)
     return {
         "beside": own["method"],
-        "encode_times": faster["encode"],
-        "decode_times": faster["decode"],
+        "encode_times": times["encode"],
+        "decode_times": times["decode"],
         "bytes_times": own["of_raw"] / row["of_raw"],
         "error_times": error(own) / error(row) if error(row) else 1.0,
-        "twice": min(faster.values()) >= ENOUGH,
-        "peer_smaller": row["of_raw"] < 0.99 * own["of_raw"],
+        "twice": min(times.values()) >= ENOUGH,
+        "peer_smaller": not fitting,
     }
