@@ -24,6 +24,13 @@ def relative(back: NDArray[np.float16], data: NDArray[np.float16]) -> float:
     return float(np.sqrt(noise / signal))
 
 
+def worst(back: NDArray[np.float16], data: NDArray[np.float16]) -> float:
+    """The largest error of an element over the largest magnitude of its row, a token's head. Infinite for what is not a number."""
+    wide = data.astype(np.float32)
+    off = np.abs(back.astype(np.float32) - wide).max(-1) / np.abs(wide).max(-1)
+    return float(np.where(np.isfinite(off), off, np.inf).max())
+
+
 @dataclass
 class Reference:
     """Attention with the original cache, kept."""

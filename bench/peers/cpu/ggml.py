@@ -20,14 +20,14 @@ import numpy as np
 from cpu.peer import MissingError, Peer, Tensor
 
 ROOT = Path(__file__).resolve().parents[3]
-TYPES = {  # ggml.h's enum ggml_type; f16 is a copy
-    "bf16": (30, 16),
-    "q8_0": (8, 8),
-    "q5_1": (7, 5),
-    "q5_0": (6, 5),
-    "q4_1": (3, 4),
-    "q4_0": (2, 4),
-    "iq4_nl": (20, 4),
+TYPES = {  # ggml.h's enum ggml_type, bits, half a step; f16 is a copy
+    "bf16": (30, 16, 2**-8),
+    "q8_0": (8, 8, 1 / 254),
+    "q5_1": (7, 5, 1 / 31),
+    "q5_0": (6, 5, 1 / 16),  # -16 … 15 of a sixteenth: what is largest with the other sign is a whole step off
+    "q4_1": (3, 4, 1 / 15),
+    "q4_0": (2, 4, 1 / 8),  # likewise
+    "iq4_nl": (20, 4, 14 / 127),  # values -127 … 113
 }
 TILE = 128 * 1024
 """Elements converted at a time: 512 KiB of f32, half of an L2 of 1 MiB."""
@@ -94,7 +94,7 @@ class Rows(Peer):
     """One type, f16 to f16."""
 
     def __init__(self, library: Library, name: str) -> None:
-        number, self.bits = TYPES[name]
+        number, self.bits, self.half = TYPES[name]
         self.library = library
         self.name = f"ggml {name}"
         traits = library.base.ggml_get_type_traits(number).contents
@@ -105,6 +105,11 @@ class Rows(Peer):
         self.block, self.size = int(traits.blck_size), int(traits.type_size)
         self.back = _Row(traits.to_float)
         self.forth = _Row(library.cpu.ggml_get_type_traits_cpu(number).contents.from_float)
+
+    @property
+    def half_step(self) -> float:
+        """Of the type."""
+        return self.half
 
     def bytes_of(self, elements: int) -> int:
         """Encoded."""

@@ -75,6 +75,11 @@ class Peer(ABC):
         """Takes a tensor; what was bound before is let go."""
         self.tensor = tensor
 
+    @property
+    def half_step(self) -> float:
+        """The most that rounding changes an element, as a part of its row's largest magnitude: of symmetric codes, if not said otherwise."""
+        return 0.0 if self.lossless else 1 / (2**self.bits - 2)
+
     @abstractmethod
     def encode(self, layers: int) -> int:
         """Encodes; returns the bytes of everything that a decoder needs."""

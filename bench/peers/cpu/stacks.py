@@ -11,6 +11,9 @@ from typing import Any
 from cpu.peer import BlockPeer, Halves, MissingError, Peer, Tensor
 from cpu.torch_rows import Pair, load
 
+HALF_E4M3 = 2**-4
+"""Half a step of a float with 3 bits of mantissa, of its value."""
+
 
 @dataclass
 class _Memory:
@@ -22,9 +25,14 @@ class _Memory:
 class Serde(Peer):
     """One of LMCache's: a chunk ``[2, 1, tokens, hidden]`` is a layer of the tensor, as it lies, into one piece of ``room``."""
 
-    def __init__(self, torch: Any, name: str, bits: float, pair: tuple[Any, Any]) -> None:
-        self.torch, self.name, self.bits = torch, name, bits
+    def __init__(self, torch: Any, name: str, bits: float, pair: tuple[Any, Any], half: float = HALF_E4M3) -> None:
+        self.torch, self.name, self.bits, self.half = torch, name, bits, half
         self.serializer, self.deserializer = pair
+
+    @property
+    def half_step(self) -> float:
+        """Of the largest of a row."""
+        return self.half
 
     def bind(self, tensor: Tensor) -> None:
         super().bind(tensor)
@@ -90,7 +98,7 @@ def lmcache(versions: dict[str, str], skipped: dict[str, str]) -> list[Peer]:
         Serde(torch, "LMCache fp8 (e4m3)", 8, (serde.Fp8QuantizationSerializer(), serde.Fp8QuantizationDeserializer())),
         Serde(
             torch, "LMCache fp8 (e5m2)", 8,
-            (serde.Fp8QuantizationSerializer(e5m2), serde.Fp8QuantizationDeserializer(e5m2)),
+            (serde.Fp8QuantizationSerializer(e5m2), serde.Fp8QuantizationDeserializer(e5m2)), 2**-3,
         ),
         TwoHalves(torch, "LMCache asym_k16_v8", 12, (asym.AsymK16V8MultiSerializer(), asym.AsymK16V8MultiDeserializer())),
     ]  # fmt: skip
@@ -126,6 +134,7 @@ class Fp8Layer(Layer):
     """fp8 with one scale a tensor: here of a half of a layer, as a cache has it."""
 
     block_tokens = 1 << 30
+    half_step = HALF_E4M3
 
     def _forth(self, x: Any) -> Any:
         return self.layer._quantize(x)
