@@ -18,8 +18,8 @@ Installs, when missing:
   --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
   --stacks      torch, transformers, LMCache, kvpress, Mooncake and NIXL too, into build/stacks (6 GB; their tests: scripts/test.sh
                 --engines). PyPI's torch carries CUDA; an index of your own with torch's CPU wheels is preferred by pip
-  --peers       what --stacks installs, and Blosc2, FBGEMM and quanto into build/peers (150 MB): for bench/peers/cpu.sh, which skips
-                those of its peers that are missing
+  --peers       what --stacks installs, and Blosc2, FBGEMM and quanto into build/peers (50 MB), and the paper's released code into
+                build/paper: for bench/peers/cpu.sh, which skips those of its peers that are missing
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
   --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
                 CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
@@ -178,6 +178,22 @@ if ((stacks)); then
 fi
 
 if ((peers)); then unpack build/peers bindings/python/requirements-peers.txt "other quantizers and compressors"; fi
+if ((peers)); then
+  paper=e108438df1d903c448a123a43276da88542559d1  # MIT; run, not copied
+  if [[ $(git -C build/paper rev-parse HEAD 2>/dev/null) == "$paper" && -f build/paper/LICENSE ]]; then
+    say "the paper's code: there"
+  else
+    rm -rf build/paper
+    git init -q build/paper
+    if git -C build/paper fetch -q --depth 1 https://github.com/YangSteve1223/kvcache-lab "$paper"; then
+      git -C build/paper checkout -q FETCH_HEAD
+      say "the paper's code: there"
+    else
+      rm -rf build/paper
+      say "the paper's code cannot be fetched: bench/peers/cpu.sh will skip it" >&2
+    fi
+  fi
+fi
 
 if ((vllm)); then
   stamp=build/vllm/.requirements

@@ -32,7 +32,7 @@ COLOURS = {
     "transformers": "#9467bd",
 }
 MARKERS = dict(zip(COLOURS, "os^DvP"))
-_LEFT_OUT = (", PyTorch", ", of f32", "(e5m2)", "bf16", "the paper's code")
+_LEFT_OUT = ("released INT8", "released INT4", ", PyTorch", ", of f32", "(e5m2)", "bf16", "the paper's code")
 LABELS = {
     "LMCache asym_k16_v8": "LMCache asym",
     "transformers fp8 layer": "transformers fp8",

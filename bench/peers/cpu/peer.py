@@ -76,6 +76,11 @@ class Peer(ABC):
         self.tensor = tensor
 
     @property
+    def stored_bits(self) -> float:
+        """That a code takes among what is encoded."""
+        return self.bits
+
+    @property
     def half_step(self) -> float:
         """The most that rounding changes an element, as a part of its row's largest magnitude: of symmetric codes, if not said otherwise."""
         return 0.0 if self.lossless else 1 / (2**self.bits - 2)

@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's quantizer in PyTorch, FBGEMM's rowwise ones, torch's copy.
 
-The paper's (arXiv 2606.08635) code was not to be had where this was written: what is here is this project's, after the paper's
-description: symmetric, one absmax scale in f16 a token and kv-head, 8 bits, and 4 bits with two codes a byte. It is no part of
-what the paper published. Plain operations, and the same through torch.compile.
+The code that the paper (arXiv 2606.08635) released, YangSteve1223/kvcache-lab, rounds numbers to measure what that does to a model: its
+codes stay f16, nothing is packed, and nothing decodes. It is run as it is where there is a checkout. What the paper describes, with bytes
+to send, is this project's here, and no part of what the paper published: symmetric, one absmax scale in f16 a token and kv-head, 8 bits,
+and 4 bits with two codes a byte; plain operations, and the same through torch.compile.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cpu.peer import BlockPeer, Halves, MissingError, Tensor
 
+ROOT = Path(__file__).resolve().parents[3]
 Pair = tuple[Any, ...]
 
 
@@ -87,6 +93,12 @@ class Rows(Function):
         return block.reshape(-1, block.shape[-1])
 
 
+class Unpacked(Function):
+    """Codes that stay f16."""
+
+    stored_bits = 16
+
+
 class Copy(BlockPeer):
     """torch's copy of f16."""
 
@@ -123,6 +135,33 @@ def peers(versions: dict[str, str]) -> list[BlockPeer]:
             )
         )
     return made
+
+
+def released(versions: dict[str, str]) -> list[BlockPeer]:
+    """The paper's released quantizer. Codes times scales, as its text says, is what decodes them."""
+    torch = load()
+    folder = Path(os.environ.get("SPECTRUMKV_PAPER_CODE", ROOT / "build" / "paper"))
+    path = folder / "spectrumkv" / "core" / "quantizer.py"
+    spec = importlib.util.spec_from_file_location("paper_quantizer", path)  # its package has this one's name
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise MissingError(
+            f"no {path.name} under {folder.name}: run scripts/setup.sh --peers, or name a checkout in SPECTRUMKV_PAPER_CODE"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    versions["the paper's code"] = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    quantizer = module.KVQuantizer
+    said = "codes stay f16: nothing is packed"
+
+    def peer(precision: str, bits: int) -> Function:
+        return Unpacked(
+            torch, f"paper's released {precision.upper()}", bits, lambda x: quantizer.quantize_with_scale(x, precision),
+            lambda codes, scale: codes * scale[..., None], said,
+        )  # fmt: skip
+
+    return [peer("int8", 8), peer("int4", 4)]
 
 
 def fbgemm(versions: dict[str, str]) -> list[BlockPeer]:
