@@ -101,7 +101,7 @@ class Peer(ABC):
 class BlockPeer(Peer):
     """A peer that works on blocks of a half: ``[tokens, heads, dim]``, at most ``block_tokens`` of them."""
 
-    block_tokens = 1024
+    block_tokens: int
 
     def bind(self, tensor: Tensor) -> None:
         super().bind(tensor)

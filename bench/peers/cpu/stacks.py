@@ -108,6 +108,8 @@ class Layer(BlockPeer):
     """The quantizer of a layer class of transformers' QuantizedCache, on ``[1, heads, tokens, dim]`` without copying first: its
     groups lie along the channels, so that the order of tokens and heads is nothing to it."""
 
+    block_tokens = 1 << 30  # a half of a layer, as a cache has it
+
     def __init__(self, torch: Any, name: str, bits: float, layer: Any) -> None:
         self.torch, self.name, self.bits, self.layer = torch, name, bits, layer
 
@@ -131,9 +133,8 @@ class Layer(BlockPeer):
 
 
 class Fp8Layer(Layer):
-    """fp8 with one scale a tensor: here of a half of a layer, as a cache has it."""
+    """fp8 with one scale a tensor."""
 
-    block_tokens = 1 << 30
     half_step = HALF_E4M3
 
     def _forth(self, x: Any) -> Any:
