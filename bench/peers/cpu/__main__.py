@@ -5,8 +5,8 @@
 
 Each round goes through all peers: memcpy, encode, memcpy, decode. A ratio is the median over the rounds of memcpy's time over the
 phase's, a rate the tensor's 16-bit bytes over the median time. Time is the process's on a core: all is done by one thread, so that is what
-passes on the clock, less what other processes take of the core meanwhile. A peer that needs more than a second for the whole tensor is timed on its
-first layers. Errors are of the whole tensor. Exits 1 when a peer does not give back what it should.
+passes on the clock, less what other processes take of the core meanwhile. A peer that needs more than 0.6 s for the whole tensor is timed
+on its first layers. Errors are of the whole tensor. ``--check`` exits 1 when a peer does not give back what it should.
 """
 
 from __future__ import annotations
