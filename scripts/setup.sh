@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--stacks] [--vllm] [--aarch64] [--browser] [--no-cuda] [--no-nccl] [--help]
+usage: scripts/setup.sh [--no-engine] [--stacks] [--peers] [--vllm] [--aarch64] [--browser] [--no-cuda] [--no-nccl]
+                        [--help]
 
 Installs, when missing:
   - Debian packages: compiler, CMake, Highway, xxHash, Asio, OpenSSL, zstd, GoogleTest, Google Benchmark,
@@ -18,6 +19,8 @@ Installs, when missing:
   --no-engine   leave llama.cpp out (the demo, the evaluation and the e2e tests need it)
   --stacks      torch, transformers, LMCache, kvpress, Mooncake and NIXL too, into build/stacks (6 GB; their tests: scripts/test.sh
                 --engines). PyPI's torch carries CUDA; an index of your own with torch's CPU wheels is preferred by pip
+  --peers       what --stacks installs, and Blosc2, FBGEMM and quanto into build/peers (50 MB), and the paper's released code into
+                build/paper: for bench/peers/cpu.sh, which skips those of its peers that are missing
   --browser     install chromium too (400 MB), in which a test opens the page of results; the test is skipped without
   --no-cuda     leave out NVIDIA's compiler and static runtime (from its wheels, into build/cuda, 271 MiB; no GPU needed;
                 CMake finds them there). Not needed where nvcc 12.0 or later is on the PATH.
@@ -35,6 +38,7 @@ TEXT
 
 engine=1
 stacks=0
+peers=0
 browser=0
 cuda=1
 nccl=1
@@ -44,6 +48,7 @@ for argument in "$@"; do
   case $argument in
     --no-engine) engine=0 ;;
     --stacks) stacks=1 ;;
+    --peers) peers=1; stacks=1 ;;
     --browser) browser=1 ;;
     --cuda) cuda=1 ;;  # the default
     --no-cuda) cuda=0 ;;
@@ -199,6 +204,24 @@ if ((stacks)); then
     printf '%s\n' "$wanted" >"$stamp"
   else
     say "stacks: there"
+  fi
+fi
+
+if ((peers)); then unpack build/peers bindings/python/requirements-peers.txt "other quantizers and compressors"; fi
+if ((peers)); then
+  paper=e108438df1d903c448a123a43276da88542559d1  # MIT; run, not copied
+  if [[ $(git -C build/paper rev-parse HEAD 2>/dev/null) == "$paper" && -f build/paper/LICENSE ]]; then
+    say "the paper's code: there"
+  else
+    rm -rf build/paper
+    git init -q build/paper
+    if git -C build/paper fetch -q --depth 1 https://github.com/YangSteve1223/kvcache-lab "$paper"; then
+      git -C build/paper checkout -q FETCH_HEAD
+      say "the paper's code: there"
+    else
+      rm -rf build/paper
+      say "the paper's code cannot be fetched: bench/peers/cpu.sh will skip it" >&2
+    fi
   fi
 fi
 

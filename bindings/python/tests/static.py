@@ -12,6 +12,7 @@ from pathlib import Path
 _AROUND = (
     "../generate",
     "../swig",
+    "../../bench/peers",
     "../../bench/stacks",
     "../../bench/ttft",
     "../../examples/carriers",
