@@ -60,6 +60,7 @@ class Pair:
             "fingerprint": FINGERPRINT,
             "load_timeout": LOAD_TIMEOUT,
             "expiry": 20,
+            "pack": self.pack,
         }
         # Prompts are prefilled in pieces of 256 tokens.
         return self._start("prefill", connector("kv_producer", **extra), "--max-num-batched-tokens", "256")
