@@ -10,7 +10,7 @@ usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--engines] [--aa
 Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python rust go
 swig interop e2e gpu.
 Then builds and runs abi, unit, golden and faults tests again under AddressSanitizer + UBSan (with it the stress programs of all
-languages), and faults under TSan.
+languages), and faults and abi_turns under TSan.
 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
@@ -80,6 +80,7 @@ if ((!fast)) && [[ -z $label ]]; then
   run asan -L '^(faults|abi)$'
   build tsan
   run tsan -L '^(faults)$'
+  run tsan -R '^abi_turns$'
 fi
 # Its own tree, so its own step: the tests keep their labels there.
 if ((aarch64)); then
