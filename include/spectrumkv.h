@@ -59,8 +59,8 @@
  * - Output parameters are written only on success.
  * - Handles are opaque. skv_x_destroy(NULL) does nothing. Any destruction order is safe.
  * - The library never hands out memory that the caller must free; it hands out handles.
- * - Threads: any thread may use any handle, one call at a time per handle; distinct handles are independent. Endpoint,
- *   conn and request handles are fully thread-safe.
+ * - Threads: any thread may use any handle, one call at a time per handle; distinct handles are independent. Calls on one
+ *   engine, directly or through plans made on it, take turns. Endpoint, conn and request handles are fully thread-safe.
  * - An engine, cache, plan or payload passed to a call must stay alive and unchanged until the call returns.
  * - Sizes and strides are bytes, tokens are counted from the first token of the view, positions from the first token
  *   of the sequence. "dim" is the number of channels of one kv-head. "Row" is one token of one layer's K or V.

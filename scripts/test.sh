@@ -9,7 +9,8 @@ usage: scripts/test.sh [--fast] [--sanitizers] [--label LABEL] [--engines] [--aa
 
 Builds the release preset and runs every test through ctest: labels abi unit parity golden faults python rust go
 swig interop e2e gpu.
-Then builds and runs unit, golden and faults tests again under AddressSanitizer + UBSan, and faults under TSan.
+Then builds and runs abi, unit, golden and faults tests again under AddressSanitizer + UBSan (with it the stress programs of all
+languages), and faults and abi_turns under TSan.
 
   --fast         release build only, without e2e (a real model), the slow part of the bindings' tests and sanitizers
   --sanitizers   only the sanitizer part
@@ -76,9 +77,10 @@ fi
 if ((!fast)) && [[ -z $label ]]; then
   build asan
   run asan -j "$jobs" -L '^(unit|golden|parity)$'
-  run asan -L '^(faults)$'
+  run asan -L '^(faults|abi)$'
   build tsan
   run tsan -L '^(faults)$'
+  run tsan -R '^abi_turns$'
 fi
 # Its own tree, so its own step: the tests keep their labels there.
 if ((aarch64)); then

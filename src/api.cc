@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <span>
@@ -35,7 +36,13 @@
     type it;                                                           \
   }
 
-SKV_HANDLE(skv_engine, 0x534B5645, std::shared_ptr<skv::Engine>);
+// An engine serves one call at a time, but plans share it, and to their callers they are handles of their own.
+struct SharedEngine {
+  explicit SharedEngine(int32_t device) : it(device) {}
+  skv::Engine it;
+  std::mutex turn;
+};
+SKV_HANDLE(skv_engine, 0x534B5645, std::shared_ptr<SharedEngine>);
 SKV_HANDLE(skv_cache, 0x534B5643, skv::Cache);
 SKV_HANDLE(skv_scores, 0x534B5653, skv::Scores);
 SKV_HANDLE(skv_profile, 0x534B5646, skv::Profile);
@@ -50,7 +57,7 @@ struct skv_plan {
   static constexpr uint32_t kWord = 0x534B564C;
   ~skv_plan() { magic = 0; }
   volatile uint32_t magic = kWord;
-  std::shared_ptr<skv::Engine> engine;
+  std::shared_ptr<SharedEngine> engine;
   skv::Plan it;
 };
 
@@ -110,7 +117,20 @@ void check_stream(const skv::Engine& engine, const void* stream) {
     fail(SKV_E_ARGUMENT, "stream %p: wanted NULL on a CPU engine", stream);
 }
 
-#define ENGINE(h) (*open_handle(h, "engine").it)
+// Held by whoever uses an engine: ENGINE(h) until the end of its expression.
+class Turn {
+ public:
+  explicit Turn(SharedEngine& engine) : lock_(engine.turn), engine_(engine.it) {}
+  operator skv::Engine&() const { return engine_; }  // stands for the engine
+  skv::Engine* operator->() const { return &engine_; }
+
+ private:
+  std::lock_guard<std::mutex> lock_;
+  skv::Engine& engine_;
+};
+
+#define ENGINE(h) Turn(*open_handle(h, "engine").it)
+#define ENGINE_OF(plan) Turn(*(plan)->engine)
 #define CACHE(h) open_handle(h, "cache").it
 #define SCORES(h) open_handle(h, "scores").it
 #define PROFILE(h) open_handle(h, "profile").it
@@ -186,25 +206,25 @@ SKV_API const char* skv_status_name(skv_status status) { return skv::status_name
 SKV_API skv_status skv_engine_create(int32_t device, skv_engine** out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    *out = new skv_engine(std::make_shared<skv::Engine>(device));
+    *out = new skv_engine(std::make_shared<SharedEngine>(device));
   });
 }
 SKV_API skv_status skv_engine_set(skv_engine* engine, int32_t key, int64_t value, skv_error* err) {
-  return guarded(err, [&] { ENGINE(engine).set(key, value); });
+  return guarded(err, [&] { ENGINE(engine)->set(key, value); });
 }
 SKV_API skv_status skv_engine_set_executor(skv_engine* engine, skv_executor run, void* user, int32_t width,
                                            skv_error* err) {
-  return guarded(err, [&] { ENGINE(engine).set_executor({run, user, width}); });
+  return guarded(err, [&] { ENGINE(engine)->set_executor({run, user, width}); });
 }
 SKV_API skv_status skv_engine_get(const skv_engine* engine, int32_t key, int64_t* out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    *out = ENGINE(engine).get(key);
+    *out = ENGINE(engine)->get(key);
   });
 }
 SKV_API skv_status skv_engine_describe(const skv_engine* engine, char* buffer, size_t capacity, skv_error* err) {
   return guarded(err, [&] {
-    const std::string line = ENGINE(engine).describe();
+    const std::string line = ENGINE(engine)->describe();
     need(buffer, "buffer");
     if (capacity < line.size() + 1) fail(SKV_E_TOO_SMALL, "buffer of %zu bytes, wanted %zu", capacity, line.size() + 1);
     std::memcpy(buffer, line.c_str(), line.size() + 1);
@@ -377,7 +397,7 @@ SKV_API skv_status skv_plan_cost(const skv_plan* plan, int32_t layer, int32_t ha
 SKV_API skv_status skv_plan_solve(skv_plan* plan, const skv_cache* cache, const skv_scores* scores, skv_error* err) {
   return guarded(err, [&] {
     skv::Plan& solved = PLAN(plan);
-    skv::solve(*plan->engine, solved, CACHE(cache), scores == nullptr ? nullptr : &SCORES(scores));
+    skv::solve(ENGINE_OF(plan), solved, CACHE(cache), scores == nullptr ? nullptr : &SCORES(scores));
   });
 }
 SKV_API skv_status skv_plan_bytes(const skv_plan* plan, uint64_t* out, skv_error* err) {
@@ -515,7 +535,8 @@ SKV_API skv_status skv_encode_into(skv_engine* engine, const skv_cache* cache, c
                                    void* buffer, size_t bytes, skv_payload** out, skv_error* err) {
   return guarded(err, [&] {
     need(out, "out");
-    skv::Engine& device = ENGINE(engine);
+    const Turn turn = ENGINE(engine);
+    skv::Engine& device = turn;
     check_stream(device, stream);
     const skv::Cache& from = CACHE(cache);
     const skv::Plan& solved = PLAN(plan);
@@ -534,9 +555,9 @@ SKV_API skv_status skv_payload_create(const skv_cache* cache, const skv_plan* pl
   return guarded(err, [&] {
     need(out, "out");
     const skv::Plan& solved = PLAN(plan);
-    if (solved.packs(plan->engine->threads())) fail(SKV_E_STATE, "a plan that packs is encoded whole: skv_encode");
-    *out = new skv_payload(
-        skv::Payload::create(CACHE(cache), solved, {static_cast<std::byte*>(buffer), bytes}, plan->engine->device()));
+    if (solved.packs(ENGINE_OF(plan)->threads())) fail(SKV_E_STATE, "a plan that packs is encoded whole: skv_encode");
+    *out = new skv_payload(skv::Payload::create(CACHE(cache), solved, {static_cast<std::byte*>(buffer), bytes},
+                                                ENGINE_OF(plan)->device()));
   });
 }
 SKV_API skv_status skv_encode_layer(skv_engine* engine, const skv_cache* cache, const skv_plan* plan, int32_t layer,
@@ -559,7 +580,7 @@ SKV_API skv_status skv_payload_open_on(skv_engine* engine, const void* bytes, si
   return guarded(err, [&] {
     need(out, "out");
     need(bytes, "bytes");
-    const skv::Device* device = ENGINE(engine).device();
+    const skv::Device* device = ENGINE(engine)->device();
     const std::span<const std::byte> all(static_cast<const std::byte*>(bytes), size);
     *out = new skv_payload(device == nullptr ? skv::Payload::open(all, nullptr)
                                              : skv::Payload::open_on(*device, all, nullptr));
@@ -635,7 +656,7 @@ SKV_API skv_status skv_plan_upgrade(skv_plan* plan, skv_payload* base, const skv
                                     skv_error* err) {
   return guarded(err, [&] {
     skv::Plan& target = PLAN(plan);
-    skv::solve_upgrade(*plan->engine, target, PAYLOAD(base), CACHE(cache),
+    skv::solve_upgrade(ENGINE_OF(plan), target, PAYLOAD(base), CACHE(cache),
                        scores == nullptr ? nullptr : &SCORES(scores));
   });
 }

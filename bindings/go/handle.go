@@ -3,8 +3,11 @@
 package spectrumkv
 
 import (
+	"cmp"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -42,6 +45,7 @@ func (m *memory) release() {
 // owned is a C handle with its users counted: it is destroyed when closed and no call uses it any more.
 type owned struct {
 	kind    string
+	serial  uint64 // handles in the order they were made: the order in which calls with several take them
 	destroy func(unsafe.Pointer) error
 	turn    *sync.Mutex // calls take turns; nil for handles that the library makes thread-safe
 
@@ -53,9 +57,11 @@ type owned struct {
 	lost   bool // its memory is never let go
 }
 
+var serials atomic.Uint64
+
 // own wraps a handle for an object; the garbage collector closes what its owner forgets.
 func own[T any](object *T, kind string, handle unsafe.Pointer, shared bool, destroy func(unsafe.Pointer) error) *owned {
-	o := &owned{kind: kind, destroy: destroy, handle: handle}
+	o := &owned{kind: kind, serial: serials.Add(1), destroy: destroy, handle: handle}
 	if !shared {
 		o.turn = new(sync.Mutex)
 	}
@@ -76,8 +82,7 @@ func infallible(destroy func(unsafe.Pointer)) func(unsafe.Pointer) error {
 	}
 }
 
-// acquire is the handle for one call; release must follow. In calls with several handles the order is engine, cache, plan,
-// scores, payload, so that two calls cannot wait for each other.
+// acquire is the handle for one call; release must follow. Calls with several handles take them by [use].
 func (o *owned) acquire() (unsafe.Pointer, error) {
 	if o.turn != nil {
 		o.turn.Lock()
@@ -95,15 +100,20 @@ func (o *owned) acquire() (unsafe.Pointer, error) {
 }
 
 func (o *owned) release() {
+	if o.turn != nil {
+		defer o.turn.Unlock()
+	}
+	o.leave()
+}
+
+// leave is the end of a use whose turn has ended already.
+func (o *owned) leave() {
 	o.mu.Lock()
 	o.users--
 	last := o.closed && o.users == 0
 	o.mu.Unlock()
 	if last {
 		_ = o.end()
-	}
-	if o.turn != nil {
-		o.turn.Unlock()
 	}
 }
 
@@ -168,26 +178,33 @@ func (o *owned) end() error {
 // object that nothing refers to any more.
 type holder interface{ owner() *owned }
 
-// use calls f with the handles of several objects, in order.
+// use calls f with the handles of several objects. They are taken in the order of their serials, and each once, so that neither two
+// calls nor one with the same object twice can wait for each other; f gets them in the order given.
 func use(objects []holder, f func(handles []unsafe.Pointer) error) error {
 	defer runtime.KeepAlive(objects)
-	var space [4]unsafe.Pointer
-	handles := space[:0]
-	for i, object := range objects {
-		handle, err := object.owner().acquire()
-		if err != nil {
-			for _, taken := range objects[:i] {
-				taken.owner().release()
+	order := make([]*owned, 0, 4)
+	for _, object := range objects {
+		order = append(order, object.owner())
+	}
+	slices.SortFunc(order, func(a, b *owned) int { return cmp.Compare(a.serial, b.serial) })
+	order = slices.Compact(order)
+	for i, o := range order {
+		if _, err := o.acquire(); err != nil {
+			for _, taken := range order[:i] {
+				taken.release()
 			}
 			return err
 		}
-		handles = append(handles, handle)
 	}
 	defer func() {
-		for _, object := range objects {
-			object.owner().release()
+		for _, o := range order {
+			o.release()
 		}
 	}()
+	handles := make([]unsafe.Pointer, 0, 4)
+	for _, object := range objects {
+		handles = append(handles, object.owner().handle)
+	}
 	return f(handles)
 }
 

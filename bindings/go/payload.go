@@ -4,6 +4,7 @@ package spectrumkv
 
 import (
 	"io"
+	"runtime"
 	"unsafe"
 
 	"github.com/spectrumkv/libspectrumkv/bindings/go/internal/abi"
@@ -111,23 +112,29 @@ func (p *Payload) Truncate(plan *Plan) (result *Payload, err error) {
 	return result, err
 }
 
-// View calls f with the bytes, without a copy. They must not be kept or changed. Errors: ErrState (layers missing), f's.
+// View calls f with the bytes, without a copy. They must not be kept or changed. f may call methods of the payload, and even close
+// it: the bytes stay until f returns. Errors: ErrState (layers missing), f's.
 func (p *Payload) View(f func(bytes []byte) error) error {
-	return with(p, func(payload unsafe.Pointer) error {
-		var bytes []byte
-		err := do(func(at *frame) int32 {
-			at.pointer, at.size = nil, 0
-			status := abi.Lib.PayloadData(payload, &at.pointer, &at.size, &at.err)
-			if status == 0 {
-				bytes = unsafe.Slice((*byte)(at.pointer), at.size)
-			}
-			return status
-		})
-		if err != nil {
-			return err
+	defer runtime.KeepAlive(p)
+	payload, err := p.o.acquire()
+	if err != nil {
+		return err
+	}
+	defer p.o.leave() // also when f panics
+	var bytes []byte
+	err = do(func(at *frame) int32 {
+		at.pointer, at.size = nil, 0
+		status := abi.Lib.PayloadData(payload, &at.pointer, &at.size, &at.err)
+		if status == 0 {
+			bytes = unsafe.Slice((*byte)(at.pointer), at.size)
 		}
-		return f(bytes)
+		return status
 	})
+	p.o.turn.Unlock() // what a complete payload holds does not change; f would wait for itself
+	if err != nil {
+		return err
+	}
+	return f(bytes)
 }
 
 // Bytes is a copy of the bytes. Errors: ErrState (layers missing).

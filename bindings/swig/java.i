@@ -3,6 +3,8 @@
 %include <arrays_java.i>
 %javaconst(1);
 %rename(nativeCode) skv_error::native;
+/* A callback into Java from threads that the JVM does not know (bindings/not-wrapped.txt). */
+%ignore skv_engine_set_executor;
 
 %pragma(java) moduleclassmodifiers="public final class"
 %pragma(java) jniclassclassmodifiers="final class"

@@ -90,4 +90,22 @@ for line in 'enum class skv_kind { a };' 'static inline bool skv_is(int x) { ret
 done
 broken 's/^typedef int32_t skv_status;/&\nSKV_API skv_status skv_callback(void (*f)(int), skv_error* err);/'
 refuses "a parameter that no binding can express" skv_callback python3 -B "$here/coverage.py" "$root" "$work/spectrumkv.h"
+# SWIG takes what the header has, but for what its interface hides or cannot express.
+mkdir -p "$work/hidden/bindings"
+cp -r "$root"/bindings/{generate,go,python,rust,swig,not-wrapped.txt} "$work/hidden/bindings/"
+sed -i '1i %ignore skv_plan_bytes;' "$work/hidden/bindings/swig/java.i"
+refuses "a function that SWIG's interface hides" "swig: skv_plan_bytes is ignored" python3 -B "$here/coverage.py" "$work/hidden" "$root/include/spectrumkv.h"
+broken 's/^SKV_API void skv_plan_destroy\(skv_plan\* plan\);/&\nSKV_API skv_status skv_brand_new(skv_engine* engine, struct skv_new* value, skv_error* err);/'
+mkdir -p "$work/java/src"
+swig=$(command -v swig4.0 || command -v swig)
+"$swig" -java -c++ -module Native -package org.spectrumkv.raw -DSWIGWORDSIZE64 -I"$work" -I"$root/bindings/swig" -outdir "$work/java/src" \
+  -o "$work/java/wrap.cc" "$root/bindings/swig/spectrumkv.i"
+refuses "a parameter that SWIG's interface does not know" skv_brand_new "$root/bindings/swig/check_generated.sh" "$work/java"
+# The parse tree of SWIG against the ctypes table: the same check that test_referee.py makes, here of a header with one more.
+broken "$added"
+"$swig" -xml -c++ -DSWIGWORDSIZE64 -I"$work" -I"$root/bindings/swig" -o "$work/spectrumkv.xml" "$root/bindings/swig/spectrumkv.i"
+refuses "a function that the ctypes table lacks" "in the ctypes table only: skv_brand_new" env SKV_SWIG_XML="$work/spectrumkv.xml" \
+  PYTHONPATH="$(dirname "$SKV_LIBRARY")/bindings/all/swig/python:$root/bindings/python/src" SPECTRUMKV_LIBRARY="$SKV_LIBRARY" \
+  PYTHONDONTWRITEBYTECODE=1 "${SKV_PYTHON:-$root/build/venv/bin/python}" -m pytest -q -p no:cacheprovider \
+  "$root/bindings/swig/test_referee.py" -k test_every_prototype
 echo "$count breaks refused"

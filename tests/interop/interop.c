@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LAYERS = 3, TOKENS = 200, HEADS = 2, DIM = 64, PLANE = TOKENS * HEADS * DIM * 2, ALL = 2 * LAYERS * PLANE };
-
 static skv_error err;
 
 static void try(skv_status status) {
@@ -32,30 +30,45 @@ static unsigned char* read_file(const char* path, size_t* size) {
   return data;
 }
 
-static skv_cache* view(unsigned char* memory) {
+typedef struct shape {
+  size_t layers, tokens, heads, dim;
+} shape;
+
+static size_t plane_bytes(const shape* s) { return s->tokens * s->heads * s->dim * 2; }
+
+static skv_cache* view(const shape* s, unsigned char* memory) {
+  const size_t bytes = plane_bytes(s);
+  const int64_t row = (int64_t)(s->dim * 2);
   skv_cache* cache;
-  int l, half;
-  try(skv_cache_create(LAYERS, &cache, &err));
-  try(skv_cache_set_tokens(cache, SKV_ALL, 0, TOKENS, &err));
-  try(skv_cache_set_layer(cache, SKV_ALL, HEADS, DIM, DIM, SKV_F16, &err));
-  for (l = 0; l < LAYERS; l++) {
+  size_t l, half;
+  try(skv_cache_create((int32_t)s->layers, &cache, &err));
+  try(skv_cache_set_tokens(cache, SKV_ALL, 0, (int64_t)s->tokens, &err));
+  try(skv_cache_set_layer(cache, SKV_ALL, (int32_t)s->heads, (int32_t)s->dim, (int32_t)s->dim, SKV_F16, &err));
+  for (l = 0; l < s->layers; l++) {
     for (half = 0; half < 2; half++) {
-      try(skv_cache_set_plane(cache, l, half, memory + (2 * l + half) * PLANE, PLANE, 0, HEADS * DIM * 2, DIM * 2, 2,
-                              &err));
+      try(skv_cache_set_plane(cache, (int32_t)l, (int32_t)half, memory + (2 * l + half) * bytes, bytes, 0,
+                              (int64_t)s->heads * row, row, 2, &err));
     }
   }
   return cache;
 }
 
+static size_t fact(const skv_payload* payload, int32_t layer, int32_t key) {
+  int64_t value;
+  try(skv_payload_get(payload, layer, key, &value, &err));
+  return (size_t)value;
+}
+
 static skv_payload* encode(const char* path) {
+  const shape tensors = {3, 200, 2, 64};
   size_t size;
   unsigned char* memory = read_file(path, &size);
   skv_engine* engine;
   skv_plan* plan;
   skv_payload* payload;
   skv_cache* cache;
-  if (size != ALL) exit(1);
-  cache = view(memory);
+  if (size != 2 * tensors.layers * plane_bytes(&tensors)) exit(1);
+  cache = view(&tensors, memory);
   try(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
   try(skv_plan_create(engine, &plan, &err));
   try(skv_plan_set(plan, SKV_PLAN_UNPROVEN, 1, &err));
@@ -70,13 +83,16 @@ static skv_payload* encode(const char* path) {
 }
 
 static void decode(skv_payload* payload) {
-  unsigned char *memory = calloc(1, ALL), digest[EVP_MAX_MD_SIZE];
+  const shape s = {fact(payload, SKV_ALL, SKV_PAYLOAD_LAYERS), fact(payload, 0, SKV_PAYLOAD_TOKENS),
+                   fact(payload, 0, SKV_PAYLOAD_HEADS), fact(payload, 0, SKV_PAYLOAD_K_DIM)};
+  const size_t all = 2 * s.layers * plane_bytes(&s);
+  unsigned char *memory = calloc(1, all), digest[EVP_MAX_MD_SIZE];
   unsigned int i, length = 0;
   skv_engine* engine;
-  skv_cache* cache = view(memory);
+  skv_cache* cache = view(&s, memory);
   try(skv_engine_create(SKV_DEVICE_CPU, &engine, &err));
   try(skv_decode(engine, payload, cache, NULL, &err));
-  if (EVP_Digest(memory, ALL, digest, &length, EVP_sha256(), NULL) != 1) exit(1);
+  if (EVP_Digest(memory, all, digest, &length, EVP_sha256(), NULL) != 1) exit(1);
   for (i = 0; i < length; i++) printf("%02x", digest[i]);
   printf("\n");
   fflush(stdout);

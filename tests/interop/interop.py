@@ -16,7 +16,7 @@ LAYERS, TOKENS, HEADS, DIM = 3, 200, 2, 64
 
 
 def view(memory: np.ndarray) -> skv.Cache:
-    return skv.Cache.from_arrays([(memory[layer, 0], memory[layer, 1]) for layer in range(LAYERS)])
+    return skv.Cache.from_arrays([(layer[0], layer[1]) for layer in memory])
 
 
 def encode(path: str) -> skv.Payload:
@@ -26,7 +26,8 @@ def encode(path: str) -> skv.Payload:
 
 
 def decode(payload: skv.Payload) -> None:
-    memory = np.zeros((LAYERS, 2, TOKENS, HEADS, DIM), np.float16)
+    first = payload.segment(0)
+    memory = np.zeros((payload.layers, 2, first.tokens, first.heads, first.k_dim), np.float16)
     skv.Engine().decode(payload, view(memory))
     print(hashlib.sha256(memory.tobytes()).hexdigest(), flush=True)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the interop program of each language and runs interop_test.py over them. Java's classes are those of the test "java".
-# With a third argument "calls" the price of one call is measured instead (optimised builds).
+# With a third argument "calls" the price of one call is measured instead (optimised builds), with "model" the payload is a real model's.
 set -euo pipefail
 c=$1 java=$2 what=${3:-test}
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -21,9 +21,10 @@ export GOCACHE=${GOCACHE:-$root/build/go} GOFLAGS=-buildvcs=false
 (cd "$root/bindings/go/purego" && CGO_ENABLED=0 go build -o "$bin/purego" ./internal/interop)
 
 classes=$root/build/java
-options=()
-[[ $what == calls ]] && options=(--calls)
-exec "$SKV_PYTHON" "$root/tests/interop/interop_test.py" "${options[@]}" \
+compare=("$root/tests/interop/interop_test.py")
+[[ $what == calls ]] && compare+=(--calls)
+[[ $what == model ]] && compare=("$root/tests/interop/model_test.py")
+exec "$SKV_PYTHON" "${compare[@]}" \
   "c=$c" \
   "python=$SKV_PYTHON $root/tests/interop/interop.py" \
   "rust=$CARGO_TARGET_DIR/$profile/examples/interop" \

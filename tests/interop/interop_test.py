@@ -8,7 +8,7 @@ With --calls nothing is compared: what one call costs is measured (skv_payload_g
 Each command is a program with five commands of its own:
 
     encode TENSORS OUT    views TENSORS (float16, [layer, K or V, token, head, channel]), encodes at a budget of 0.4, writes OUT
-    decode IN ...         decodes each payload into zeroed memory of the same layout, prints the SHA-256 of that memory
+    decode IN ...         decodes each payload into zeroed memory of such a layout, prints the SHA-256 of that memory
     send TENSORS URI      encodes, connects and sends
     calls IN COUNT        opens IN, calls skv_payload_get COUNT times, prints nanoseconds a call
     receive URI COUNT     listens, prints its URI, then accepts COUNT peers one after another and prints as decode does
@@ -23,12 +23,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 LAYERS, TOKENS, HEADS, DIM = 3, 200, 2, 64
 TIMEOUT = 120
+
+
+def named(arguments: list[str]) -> dict[str, list[str]]:
+    """NAME=COMMAND ... as a table."""
+    programs = {name: shlex.split(command) for name, command in (argument.split("=", 1) for argument in arguments)}
+    if len(programs) < 2:
+        raise SystemExit(__doc__)
+    return programs
 
 
 def run(command: list[str], *arguments: str) -> str:
@@ -38,7 +47,8 @@ def run(command: list[str], *arguments: str) -> str:
     return done.stdout
 
 
-def over_tcp(receiver: list[str], senders: dict[str, list[str]], tensors: Path) -> list[str]:
+def over_tcp(receiver: list[str], senders: list[Callable[[str], object]]) -> list[str]:
+    """What the receiver says of each payload that a sender sends to its URI."""
     process = subprocess.Popen(
         [*receiver, "receive", "tcp://127.0.0.1:0", str(len(senders))], stdout=subprocess.PIPE, text=True
     )
@@ -48,8 +58,8 @@ def over_tcp(receiver: list[str], senders: dict[str, list[str]], tensors: Path) 
         assert process.stdout is not None
         uri = process.stdout.readline().strip()
         digests = []
-        for command in senders.values():
-            run(command, "send", str(tensors), uri)
+        for send in senders:
+            send(uri)
             digests.append(process.stdout.readline().strip())
         if process.wait(TIMEOUT) != 0:
             raise SystemExit(f"{' '.join(receiver)} receive: exit {process.returncode}")
@@ -80,9 +90,7 @@ def measure(programs: dict[str, list[str]]) -> None:
 def main() -> int:
     if calls := "--calls" in sys.argv:
         sys.argv.remove("--calls")
-    programs = {name: shlex.split(command) for name, command in (argument.split("=", 1) for argument in sys.argv[1:])}
-    if len(programs) < 2:
-        raise SystemExit(__doc__)
+    programs = named(sys.argv[1:])
     if calls:
         measure(programs)
         return 0
@@ -107,7 +115,13 @@ def main() -> int:
                 if way == "file":
                     found = run(command, "decode", *map(str, files.values())).split()
                 else:
-                    found = over_tcp(command, programs, tensors)
+                    found = over_tcp(
+                        command,
+                        [
+                            lambda uri, sender=sender: run(sender, "send", str(tensors), uri)
+                            for sender in programs.values()
+                        ],
+                    )
                 reference = reference or found[0]
                 right = len(found) == len(programs) and set(found) == {reference} and len(reference) == 64
                 wrong += not right

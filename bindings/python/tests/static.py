@@ -20,6 +20,7 @@ _AROUND = (
     "../../examples/vllm_pd",
     *(f"../../tests/abi/{name}.py" for name in ("coverage", "frozen", "stub", "versions")),
     "../../tests/interop",
+    "../../tests/stress",
     "../../tests/docs",
 )
 _CONFIG = ("--config", "pyproject.toml")

@@ -14,13 +14,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import byref, c_int64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import spectrumkv as skv
 from conftest import empty_like, encode, kv_arrays
+from spectrumkv._abi import library
+from spectrumkv.transport import _Reaper
 
 MODEL = bytes(range(32))
 
@@ -154,6 +158,40 @@ def test_a_dropped_request_is_cancelled(uri: str) -> None:
         kept = a.send(2, some_payload())  # the conn goes on
         assert b.receive(5).nbytes == kept.nbytes
         kept.result(5)
+
+
+def test_a_request_that_begins_to_move_while_it_is_dropped_is_not_lost(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lib, lost = library(), len(_Reaper.lost)
+    with pair(uri) as (a, b), skv.Engine(threads=1) as engine:
+        cache = skv.Cache.from_arrays(kv_arrays())
+        plan = skv.Plan(engine, strategy="raw").solve(cache)
+        building = skv.Payload.create(cache, plan)  # no layer of it comes: once accepted, its request goes on moving
+        sending, offer = a.send_layers(1, building), b.recv_offer()
+        offer.result(5)
+        call, destroyed = lib.call, 0
+
+        def late(name: str, *arguments: Any) -> skv.Status:
+            nonlocal destroyed
+            if name == "skv_request_destroy":
+                destroyed += 1
+                if destroyed == 1:  # the peer's answer comes just now
+                    offer.accept()
+                    state = c_int64()
+                    while state.value != skv.RequestState.MOVING:
+                        call("skv_request_get", arguments[0], skv.RequestKey.STATE, byref(state))
+            return call(name, *arguments)
+
+        monkeypatch.setattr(lib, "call", late)
+        with pytest.warns(ResourceWarning, match="while it moved bytes"):
+            sending.close()
+        monkeypatch.undo()
+        assert destroyed == 2
+        assert len(_Reaper.lost) == lost
+        with pytest.raises(skv.TransportError) as caught:
+            offer.result(5)
+        assert caught.value.status is skv.Status.E_CANCELLED
 
 
 def test_rejection_carries_the_reason(uri: str) -> None:

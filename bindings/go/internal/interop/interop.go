@@ -17,23 +17,33 @@ import (
 	skv "github.com/spectrumkv/libspectrumkv/bindings/go"
 )
 
-const (
-	layers = 3
-	tokens = 200
-	heads  = 2
-	dim    = 64
-	plane  = tokens * heads * dim * 2
-)
+// shape is of float16 tensors [layer, K or V, token, head, channel].
+type shape struct{ layers, tokens, heads, dim int }
 
-func view(memory []byte) (*skv.Cache, error) {
-	cache, err := skv.NewCache(layers)
+var tensors = shape{layers: 3, tokens: 200, heads: 2, dim: 64}
+
+func shapeOf(payload *skv.Payload) (s shape, err error) {
+	fact := func(layer int, key skv.PayloadKey) int {
+		value, e := payload.Get(layer, key)
+		err = errors.Join(err, e)
+		return int(value)
+	}
+	s.layers, s.tokens = fact(skv.All, skv.PayloadLayers), fact(0, skv.PayloadTokens)
+	s.heads, s.dim = fact(0, skv.PayloadHeads), fact(0, skv.PayloadKDim)
+	return s, err
+}
+
+func (s shape) plane() int { return s.tokens * s.heads * s.dim * 2 }
+
+func (s shape) view(memory []byte) (*skv.Cache, error) {
+	cache, err := skv.NewCache(s.layers)
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(cache.SetTokens(skv.All, 0, tokens), cache.SetLayer(skv.All, heads, dim, dim, skv.F16))
-	for i := range 2 * layers {
-		half := memory[i*plane : (i+1)*plane]
-		err = errors.Join(err, cache.SetPlane(i/2, skv.Half(i%2), half, skv.TokenMajor(heads, dim, 2)))
+	err = errors.Join(cache.SetTokens(skv.All, 0, int64(s.tokens)), cache.SetLayer(skv.All, s.heads, s.dim, s.dim, skv.F16))
+	for i := range 2 * s.layers {
+		half := memory[i*s.plane() : (i+1)*s.plane()]
+		err = errors.Join(err, cache.SetPlane(i/2, skv.Half(i%2), half, skv.TokenMajor(s.heads, s.dim, 2)))
 	}
 	return cache, err
 }
@@ -43,7 +53,10 @@ func encode(path string) (*skv.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := view(memory)
+	if wanted := 2 * tensors.layers * tensors.plane(); len(memory) != wanted {
+		return nil, fmt.Errorf("%s: got %d bytes, wanted %d", path, len(memory), wanted)
+	}
+	cache, err := tensors.view(memory)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +75,12 @@ func encode(path string) (*skv.Payload, error) {
 }
 
 func decode(payload *skv.Payload) error {
-	memory := make([]byte, 2*layers*plane)
-	cache, err := view(memory)
+	s, err := shapeOf(payload)
+	if err != nil {
+		return err
+	}
+	memory := make([]byte, 2*s.layers*s.plane())
+	cache, err := s.view(memory)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ func Run(t *testing.T) {
 		"damage leaves the destination untouched":         damage,
 		"malformed payloads give their statuses":          malformed,
 		"using what is closed is an error":                closed,
+		"a view's function may do what it wants":          views,
+		"calls with several objects do not wait for ever": crossed,
 		"a payload travels over every plane":              planes,
 		"an offer is taken into own memory":               intoMemory,
 		"refusals reach both ends":                        refusals,
@@ -251,6 +253,65 @@ func precision(t *testing.T) {
 	for _, o := range []interface{ Close() error }{cut, less, better, upgrade, more, base, cache, engine} {
 		ok(t, o.Close())
 	}
+}
+
+// crossed calls with the same objects in different orders from several goroutines, and with one object twice.
+func crossed(t *testing.T) {
+	engine, cache := Engine(t), View(t, Tensors())
+	base := must[*skv.Payload](t)(engine.Encode(cache, solved(t, engine, cache, 0.3)))
+	more, less := must[*skv.Plan](t)(skv.NewPlan(engine)), must[*skv.Plan](t)(skv.NewPlan(engine))
+	ok(t, errors.Join(more.SetBudget(0.1), more.Upgrade(base, cache, nil), less.SetStrategy("uniform-4")))
+	upgrade := must[*skv.Payload](t)(engine.EncodeUpgrade(cache, base, more))
+	stop := time.AfterFunc(2*time.Minute, func() { panic("two calls wait for each other") })
+	defer stop.Stop()
+	var all sync.WaitGroup
+	for _, call := range []func() error{
+		func() error { return less.Truncate(base, nil) },
+		func() error { _, err := base.Truncate(less); return err },
+		func() error { _, err := base.Apply(upgrade); return err },
+		func() error { _, err := upgrade.Apply(base); return err },
+		func() error { _, err := base.Apply(base); return err },
+		func() error { return more.Upgrade(base, cache, nil) },
+		func() error { _, err := engine.EncodeUpgrade(cache, base, more); return err },
+	} {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for range 40 {
+				if err := call(); err != nil && !errors.Is(err, skv.ErrState) && !errors.Is(err, skv.ErrBase) {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// views calls the payload, closes it and panics in the function that View calls.
+func views(t *testing.T) {
+	payload := Payload(t)
+	wanted := must[[]byte](t)(payload.Bytes())
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = payload.View(func([]byte) error { panic("a writer's defect") })
+	}()
+	stop := time.AfterFunc(time.Minute, func() { panic("a call inside a view waits for itself") })
+	defer stop.Stop()
+	ok(t, payload.View(func(seen []byte) error {
+		ok(t, payload.Verify())
+		ok(t, payload.View(func([]byte) error { return nil }))
+		ok(t, payload.Close())
+		is(t, payload.Verify(), skv.ErrClosed)
+		if !bytes.Equal(seen, wanted) {
+			t.Error("the bytes went with the payload, while they were looked at")
+		}
+		return nil
+	}))
+	is(t, payload.View(func([]byte) error { return nil }), skv.ErrClosed)
 }
 
 func parts(t *testing.T) {

@@ -589,18 +589,20 @@ class _Reaper:
         self._keep = keep
 
     def __call__(self, handle: Any) -> None:
-        lib = library()
+        lib, moved = library(), False
         try:
-            state = c_int64()
-            lib.call("skv_request_get", handle, RequestKey.STATE, byref(state))
-            if state.value == RequestState.MOVING:
-                warnings.warn(
-                    "a spectrumkv.Request was closed while it moved bytes: cancelled", ResourceWarning, stacklevel=2
-                )
+            try:
+                lib.call("skv_request_destroy", handle)
+            except SpectrumKVError:  # it moves bytes; asking for its state before that could be too early
+                moved = True
                 lib.call("skv_request_cancel", handle)
                 with contextlib.suppress(SpectrumKVError):  # its terminal status does not matter any more
                     lib.call("skv_request_wait", handle, lib.deadline(_REAP))
-            lib.call("skv_request_destroy", handle)
+                lib.call("skv_request_destroy", handle)
             self._keep.clear()
         except SpectrumKVError:
             self.lost.append(list(self._keep))
+        if moved:
+            warnings.warn(
+                "a spectrumkv.Request was closed while it moved bytes: cancelled", ResourceWarning, stacklevel=2
+            )

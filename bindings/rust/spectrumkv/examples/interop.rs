@@ -8,26 +8,49 @@ use spectrumkv::{
 use std::io::Write as _;
 use std::time::Duration;
 
-const LAYERS: usize = 3;
-const TOKENS: usize = 200;
-const HEADS: usize = 2;
-const DIM: usize = 64;
-const PLANE: usize = TOKENS * HEADS * DIM;
-const ROWS: Strides = Strides::token_major(HEADS, DIM);
 const LONG: Duration = Duration::from_secs(30);
 
-fn halves(l: usize) -> [(Half, usize, Strides); 2] {
-    [(Half::K, 2 * l * PLANE, ROWS), (Half::V, (2 * l + 1) * PLANE, ROWS)]
+/// float16, [layer, K or V, token, head, channel].
+struct Shape {
+    layers: usize,
+    tokens: usize,
+    heads: usize,
+    dim: usize,
 }
 
-fn shaped<'m>() -> Result<CacheBuilder<'m>> {
-    CacheBuilder::new(LAYERS)?.tokens(Layer::ALL, 0, TOKENS)?.layer(Layer::ALL, HEADS, DIM, DIM, DType::F16)
+const TENSORS: Shape = Shape { layers: 3, tokens: 200, heads: 2, dim: 64 };
+
+impl Shape {
+    fn of(payload: &Payload<'_>) -> Result<Self> {
+        let first = payload.segment(0)?;
+        Ok(Self { layers: payload.layers()?, tokens: first.tokens, heads: first.heads, dim: first.k_dim })
+    }
+
+    fn plane(&self) -> usize {
+        self.tokens * self.heads * self.dim
+    }
+
+    fn halves(&self, l: usize) -> [(Half, usize, Strides); 2] {
+        let rows = Strides::token_major(self.heads, self.dim);
+        [(Half::K, 2 * l * self.plane(), rows), (Half::V, (2 * l + 1) * self.plane(), rows)]
+    }
+
+    fn builder<'m>(&self) -> Result<CacheBuilder<'m>> {
+        CacheBuilder::new(self.layers)?.tokens(Layer::ALL, 0, self.tokens)?.layer(
+            Layer::ALL,
+            self.heads,
+            self.dim,
+            self.dim,
+            DType::F16,
+        )
+    }
 }
 
 fn encode(path: &str) -> Result<Payload<'static>> {
     let bytes = std::fs::read(path).expect("the tensors");
     let memory: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
-    let cache = (0..LAYERS).try_fold(shaped()?, |b, l| b.planes(l, &memory, &halves(l)))?.build()?;
+    let cache =
+        (0..TENSORS.layers).try_fold(TENSORS.builder()?, |b, l| b.planes(l, &memory, &TENSORS.halves(l)))?.build()?;
     let engine = Engine::cpu()?;
     let mut plan = Plan::new(&engine)?;
     plan.set(PlanKey::UNPROVEN, 1)?; // synthetic tensors; real models: queries or a profile
@@ -37,10 +60,11 @@ fn encode(path: &str) -> Result<Payload<'static>> {
 }
 
 fn decode(payload: &Payload<'_>) -> Result<()> {
-    let mut memory = vec![f16::ZERO; 2 * LAYERS * PLANE];
-    let mut b = shaped()?;
-    for (l, layer) in memory.chunks_exact_mut(2 * PLANE).enumerate() {
-        b = b.planes_mut(l, layer, &halves(0))?;
+    let shape = Shape::of(payload)?;
+    let mut memory = vec![f16::ZERO; 2 * shape.layers * shape.plane()];
+    let mut b = shape.builder()?;
+    for (l, layer) in memory.chunks_exact_mut(2 * shape.plane()).enumerate() {
+        b = b.planes_mut(l, layer, &shape.halves(0))?;
     }
     Engine::cpu()?.decode(payload, &mut b.build_mut()?)?;
     let mut digest = Sha256::new();

@@ -12,14 +12,22 @@ use core::ptr::{NonNull, null_mut};
 use core::task::Waker;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use spectrumkv_sys as sys;
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// The thread wakes at least so often, in case a wake-up was lost. Seconds.
 const AT_LEAST_EVERY: i64 = 1;
+
+/// Wakes all of them, whatever an executor's waker does: a panic in one must not leave the others asleep. Returns the first panic.
+fn wake_all(wakers: Vec<Waker>) -> Option<Box<dyn Any + Send>> {
+    let results = wakers.into_iter().map(|waker| catch_unwind(AssertUnwindSafe(|| waker.wake())));
+    results.fold(None, |first, result| first.or(result.err()))
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,8 +115,10 @@ impl Hub {
     }
 
     pub(crate) fn collect(&self) -> Result<()> {
-        self.shared.collect()?.into_iter().for_each(Waker::wake);
-        Ok(())
+        match wake_all(self.shared.collect()?) {
+            Some(panic) => resume_unwind(panic), // the caller's own thread, the caller's own waker
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn take_reported(&self) -> Vec<RequestHandle> {
@@ -159,10 +169,8 @@ fn run(shared: &Shared, ready: &OwnedFd, bell: &OwnedFd) {
             return;
         }
         // Waking may drop the last owner of the endpoint, on this very thread: after it the handle is not touched
-        // before `stop` was read again.
-        for waker in shared.collect().unwrap_or_default() {
-            waker.wake();
-        }
+        // before `stop` was read again. A panic has been reported by its hook; this thread goes on for the other futures.
+        drop(wake_all(shared.collect().unwrap_or_default()));
     }
 }
 

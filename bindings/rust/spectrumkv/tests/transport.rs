@@ -180,6 +180,36 @@ fn a_request_is_a_future() {
     assert_eq!(status(block_on(lonely)), Status::TIMED_OUT);
 }
 
+/// An executor's waker is foreign code on the thread that wakes all futures of an endpoint.
+#[test]
+fn a_waker_that_panics_leaves_the_others_awake() {
+    struct Panics(AtomicU64);
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("an executor's defect");
+        }
+    }
+    let (here, there) = pair(&unique("unix"));
+    let panics = Arc::new(Panics(AtomicU64::new(0)));
+    let waker = Arc::clone(&panics).into();
+    for round in 1..=3 {
+        let mut sent = here.send(round, &payload(), LONG).unwrap();
+        assert!(pin!(&mut sent).poll(&mut Context::from_waker(&waker)).is_pending());
+        there.receive(LONG).unwrap();
+        let deadline = std::time::Instant::now() + LONG;
+        while panics.0.load(Ordering::SeqCst) < round {
+            assert!(std::time::Instant::now() < deadline, "round {round} woke nobody");
+            std::thread::yield_now();
+        }
+        sent.result(LONG).unwrap();
+    }
+    let sent = here.send(9, &payload(), LONG).unwrap();
+    let receiving = std::thread::spawn(move || (there.receive(LONG).unwrap(), there));
+    block_on(sent).unwrap();
+    receiving.join().unwrap();
+}
+
 #[test]
 fn futures_are_woken_without_a_progress_thread_too() {
     let (a, b) = (Endpoint::new().unwrap(), Endpoint::new().unwrap());

@@ -20,37 +20,49 @@ import org.spectrumkv.raw.NativeConstants;
 
 /** The interop program in Java; see tests/interop/interop_test.py for what each of its commands does. */
 public final class Interop {
-  private static final int LAYERS = 3;
-  private static final int TOKENS = 200;
-  private static final int HEADS = 2;
-  private static final int DIM = 64;
-  private static final int PLANE = TOKENS * HEADS * DIM * 2;
   private static final Duration LONG = Duration.ofSeconds(30);
+  private static final Shape TENSORS = new Shape(3, 200, 2, 64);
 
   private Interop() {}
 
-  private static Cache view(ByteBuffer memory) {
-    Cache cache = new Cache(LAYERS).tokens(Cache.ALL, 0, TOKENS).layer(Cache.ALL, HEADS, DIM, DIM, DType.F16);
-    for (int i = 0; i < 2 * LAYERS; i++) {
-      cache.plane(
-          i / 2, Half.values()[i % 2], memory.slice(i * PLANE, PLANE), Strides.tokenMajor(HEADS, DIM, DType.F16));
+  /** Of float16 tensors [layer, K or V, token, head, channel]. */
+  private record Shape(int layers, int tokens, int heads, int dim) {
+    static Shape of(Payload payload) {
+      return new Shape(
+          payload.layers(),
+          (int) payload.get(0, NativeConstants.SKV_PAYLOAD_TOKENS),
+          (int) payload.get(0, NativeConstants.SKV_PAYLOAD_HEADS),
+          (int) payload.get(0, NativeConstants.SKV_PAYLOAD_K_DIM));
     }
-    return cache;
+
+    int plane() {
+      return tokens * heads * dim * 2;
+    }
+
+    Cache view(ByteBuffer memory) {
+      Cache cache = new Cache(layers).tokens(Cache.ALL, 0, tokens).layer(Cache.ALL, heads, dim, dim, DType.F16);
+      for (int i = 0; i < 2 * layers; i++) {
+        cache.plane(
+            i / 2, Half.values()[i % 2], memory.slice(i * plane(), plane()), Strides.tokenMajor(heads, dim, DType.F16));
+      }
+      return cache;
+    }
   }
 
   private static Payload encode(String path) throws Exception {
     byte[] bytes = Files.readAllBytes(Path.of(path));
     try (Engine engine = new Engine();
-        Cache cache = view(ByteBuffer.allocateDirect(bytes.length).put(0, bytes));
+        Cache cache = TENSORS.view(ByteBuffer.allocateDirect(bytes.length).put(0, bytes));
         Plan plan = new Plan(engine).set(NativeConstants.SKV_PLAN_UNPROVEN, 1).budget(0.4).solve(cache)) {
       return engine.encode(cache, plan);
     }
   }
 
   private static void decode(Payload payload) throws Exception {
-    ByteBuffer memory = ByteBuffer.allocateDirect(2 * LAYERS * PLANE);
+    Shape shape = Shape.of(payload);
+    ByteBuffer memory = ByteBuffer.allocateDirect(2 * shape.layers() * shape.plane());
     try (Engine engine = new Engine();
-        Cache cache = view(memory)) {
+        Cache cache = shape.view(memory)) {
       engine.decode(payload, cache);
     }
     MessageDigest digest = MessageDigest.getInstance("SHA-256");

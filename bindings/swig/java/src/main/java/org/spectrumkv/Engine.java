@@ -152,8 +152,8 @@ public final class Engine extends Handle {
     long[] out = new long[1];
     try (Use engine = use();
         Use view = cache.use();
-        Use payload = base.use();
-        Use solved = plan.use()) {
+        Use solved = plan.use();
+        Use payload = base.use()) {
       Native.skv_encode_upgrade(engine.handle, view.handle, payload.handle, solved.handle, out);
     }
     return new Payload(out[0], null);

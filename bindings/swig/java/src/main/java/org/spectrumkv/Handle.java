@@ -109,7 +109,15 @@ public abstract class Handle implements AutoCloseable {
     cleanable = CLEANER.register(this, owned);
   }
 
-  /** One call's hold on a handle. Calls with several take them in the order engine, cache, plan, scores, payload. */
+  /** Whether this one is taken before the other, where a call has two of a kind. */
+  final boolean before(Handle other) {
+    return owned.handle < other.owned.handle;
+  }
+
+  /**
+   * One call's hold on a handle. Calls with several take them in the order engine, cache, plan, scores, payload, and two of a kind by
+   * {@link #before}, so that two calls cannot wait for each other.
+   */
   final class Use implements AutoCloseable {
     final long handle = owned.handle;
 

@@ -55,9 +55,10 @@ public final class Payload extends Handle {
    */
   public Payload apply(Payload upgrade) {
     long[] out = new long[1];
-    try (Use base = use();
-        Use added = upgrade.use()) {
-      Native.skv_payload_apply(base.handle, added.handle, out);
+    boolean turned = upgrade.before(this);
+    try (Use first = (turned ? upgrade : this).use();
+        Use second = (turned ? this : upgrade).use()) {
+      Native.skv_payload_apply((turned ? second : first).handle, (turned ? first : second).handle, out);
     }
     return new Payload(out[0], null);
   }
@@ -65,8 +66,8 @@ public final class Payload extends Handle {
   /** This payload at the tiers of a plan that {@link Plan#truncate} solved for it: a new one. Throws STATE, BASE, CHECKSUM. */
   public Payload truncate(Plan plan) {
     long[] out = new long[1];
-    try (Use payload = use();
-        Use solved = plan.use()) {
+    try (Use solved = plan.use();
+        Use payload = use()) {
       Native.skv_payload_truncate(payload.handle, solved.handle, out);
     }
     return new Payload(out[0], null);

@@ -105,10 +105,10 @@ public final class Plan extends Handle {
    * raise every row to that tier. scores may be null. Throws BUDGET, ARGUMENT, STATE, LAYOUT, MODEL, REQUEST, PERMITTED, CHECKSUM.
    */
   public Plan upgrade(Payload base, Cache cache, Scores scores) {
-    try (Use plan = use();
-        Use payload = base.use();
-        Use view = cache.use();
-        Use weights = scores == null ? null : scores.use()) {
+    try (Use view = cache.use();
+        Use plan = use();
+        Use weights = scores == null ? null : scores.use();
+        Use payload = base.use()) {
       Native.skv_plan_upgrade(plan.handle, payload.handle, view.handle, weights == null ? 0 : weights.handle);
       return this;
     }
@@ -121,8 +121,8 @@ public final class Plan extends Handle {
    */
   public Plan truncate(Payload payload, Scores scores) {
     try (Use plan = use();
-        Use whole = payload.use();
-        Use weights = scores == null ? null : scores.use()) {
+        Use weights = scores == null ? null : scores.use();
+        Use whole = payload.use()) {
       Native.skv_plan_truncate(plan.handle, whole.handle, weights == null ? 0 : weights.handle);
       return this;
     }

@@ -3,6 +3,7 @@ package org.spectrumkv;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.spectrumkv.Tensors.DIM;
@@ -22,7 +23,12 @@ import java.lang.reflect.Field;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
@@ -323,6 +329,54 @@ class CodecTest {
       cache.close();
       engine.close();
       thread.join();
+    }
+  }
+
+  /** The same objects in different orders from several threads, and one object twice. */
+  @Test
+  void callsWithSeveralObjectsDoNotWaitForEachOther() throws InterruptedException {
+    try (Engine engine = engine();
+        Cache source = view(values());
+        Plan plan = Tensors.plan(engine).budget(0.3).solve(source);
+        Payload base = engine.encode(source, plan);
+        Plan more = new Plan(engine).budget(0.1).upgrade(base, source, null);
+        Plan less = new Plan(engine).strategy("uniform-4");
+        Payload upgrade = engine.encodeUpgrade(source, base, more)) {
+      List<Runnable> calls =
+          List.of(
+              () -> less.truncate(base, null),
+              () -> base.truncate(less).close(),
+              () -> base.apply(upgrade).close(),
+              () -> upgrade.apply(base).close(),
+              () -> base.apply(base).close(),
+              () -> more.upgrade(base, source, null),
+              () -> engine.encodeUpgrade(source, base, more).close());
+      Set<Integer> fine = Set.of(NativeConstants.SKV_E_STATE, NativeConstants.SKV_E_BASE);
+      List<Throwable> others = Collections.synchronizedList(new ArrayList<>());
+      List<Thread> threads = new ArrayList<>();
+      for (Runnable call : calls) {
+        Thread thread =
+            new Thread(
+                () -> {
+                  for (int i = 0; i < 40; i++) {
+                    try {
+                      call.run();
+                    } catch (SpectrumKVException e) {
+                      if (!fine.contains(e.status())) {
+                        others.add(e);
+                      }
+                    }
+                  }
+                });
+        thread.setDaemon(true);
+        thread.start();
+        threads.add(thread);
+      }
+      for (Thread thread : threads) {
+        thread.join(Duration.ofMinutes(2).toMillis());
+        assertFalse(thread.isAlive(), "two calls wait for each other");
+      }
+      assertEquals(List.of(), others);
     }
   }
 
