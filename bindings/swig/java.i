@@ -146,12 +146,12 @@ MEMORY(const void*, bytes, size)
   }
 }
 
-/* A device's own handles: a stream, a communicator; and the address of a C executor. */
-%typemap(jni) void* stream, void* communicator, void* user, skv_executor run "jlong"
-%typemap(jtype) void* stream, void* communicator, void* user, skv_executor run "long"
-%typemap(jstype) void* stream, void* communicator, void* user, skv_executor run "long"
-%typemap(javain) void* stream, void* communicator, void* user, skv_executor run "$javainput"
-%typemap(in) void* stream, void* communicator, void* user, skv_executor run %{ $1 = reinterpret_cast<$1_ltype>($input); %}
+/* A device's own handles: a stream, a communicator. */
+%typemap(jni) void* stream, void* communicator "jlong"
+%typemap(jtype) void* stream, void* communicator "long"
+%typemap(jstype) void* stream, void* communicator "long"
+%typemap(javain) void* stream, void* communicator "$javainput"
+%typemap(in) void* stream, void* communicator %{ $1 = reinterpret_cast<void*>($input); %}
 
 /* ---- arrays: what goes in and what comes out are copied */
 %define ARRAY(T, DATA, COUNT_T, COUNT, JNI, JAVA, NAME)
