@@ -25,6 +25,7 @@ SCALARS = {
     "char": ctypes.c_char,
     "skv_status": ctypes.c_int32,
     "void": None,
+    "skv_executor": ctypes.c_void_p,  # a function of the caller's
 }
 
 
