@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -134,13 +135,20 @@ def test_top_shows_a_process_that_exports(ends: tuple[skv.Conn, skv.Conn], tmp_p
             [sys.executable, "-m", "spectrumkv", "top", "--interval", "0.05", str(json_path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env={**os.environ, "FORCE_COLOR": "1"},  # as on a terminal: shown while it runs, not at its end
         )
+        assert live.stdout is not None
+        os.set_blocking(live.stdout.fileno(), False)
         move(a, b, key=4242)
-        time.sleep(1.5)
+        output = b""
+        end = time.monotonic() + 60  # as long as a busy machine takes to start Python
+        while b"4242" not in output and time.monotonic() < end and live.poll() is None:
+            output += live.stdout.read() or b""
+            time.sleep(0.02)
         live.send_signal(2)
-        output = live.communicate(timeout=20)[0].decode()
+        output += live.communicate(timeout=20)[0] or b""
         assert live.returncode in (0, 130), output
-        assert "4242" in output
+        assert b"4242" in output
     assert not json_path.exists() and not text_path.exists()
     gone = CliRunner().invoke(app, ["top", "--once", str(json_path)])
     assert gone.exit_code == 1
