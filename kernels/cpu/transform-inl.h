@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps 5 and 6 of docs/wire-format.md on one row of one head, and their inverse's butterflies.
+#include <utility>
+
 #include "kernels/cpu/rows-inl.h"
 
 #if defined(SKV_TRANSFORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -13,23 +15,28 @@ HWY_BEFORE_NAMESPACE();
 namespace skv::kernels::HWY_NAMESPACE {
 #if SKV_SIMD
 
-// The butterflies over y[0..n): each y[k] holds lanes of block k, so that they are plain adds. Steps are unrolled by
-// recursion: a compiler that leaves one loop of 16 blocks keeps y in memory, at 2.6 times the cost.
-template <int kN, int kStep = 1, int kAt = 0, class V>
+// One pair of a step, if kAt is the lower one.
+template <int kStep, int kAt, class V>
+HWY_INLINE void butterfly_pair(V* y) {
+  if constexpr ((kAt & kStep) == 0) {
+    const V a = y[kAt];
+    const V b = y[kAt + kStep];
+    y[kAt] = hn::Add(a, b);
+    // a - b to the bit, where additions have two pipes and products two others (Zen): 1.1 to 1.2 times as fast.
+    y[kAt + kStep] = hn::NegMulAdd(b, hn::Set(hn::DFromV<V>(), 1.0F), a);
+  }
+}
+template <int kStep, class V, int... kAt>
+HWY_INLINE void butterfly_step(V* y, std::integer_sequence<int, kAt...>) {
+  (butterfly_pair<kStep, kAt>(y), ...);
+}
+// The butterflies over y[0..n): each y[k] holds lanes of block k, so that they are plain adds. Indices are constants: a
+// compiler that leaves one loop of 16 blocks keeps y in memory, at 2.6 times the cost.
+template <int kN, int kStep = 1, class V>
 HWY_INLINE void butterfly(V* y) {
   if constexpr (kStep < kN) {
-    if constexpr (kAt < kN) {
-      if constexpr ((kAt & kStep) == 0) {
-        const V a = y[kAt];
-        const V b = y[kAt + kStep];
-        y[kAt] = hn::Add(a, b);
-        // a - b to the bit, where additions have two pipes and products two others (Zen): 1.1 to 1.2 times as fast.
-        y[kAt + kStep] = hn::NegMulAdd(b, hn::Set(hn::DFromV<V>(), 1.0F), a);
-      }
-      butterfly<kN, kStep, kAt + 1>(y);
-    } else {
-      butterfly<kN, kStep * 2>(y);
-    }
+    butterfly_step<kStep>(y, std::make_integer_sequence<int, kN>());
+    butterfly<kN, kStep * 2>(y);
   }
 }
 

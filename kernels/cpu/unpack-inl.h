@@ -302,10 +302,15 @@ HWY_INLINE int32_t unpack_lanes(int32_t block) {
 // How rows are stored.
 enum class Storing : uint8_t { kQuick, kStreamed, kSaturating };
 
+// What a vector stores must be half a line at least to go past the caches: quarters (8 halves, as of rows of 64) were
+// slower than ordinary stores.
+constexpr int32_t kLeastStreamed = 32;
+
 template <class D, class E, int kHadamard, bool kStream, int32_t kDim = 0>
 HWY_INLINE UnpackRun unpack_of(bool affine) {
-  return affine ? &unpack_run<D, E, kHadamard, true, kStream, kDim>
-                : &unpack_run<D, E, kHadamard, false, kStream, kDim>;
+  constexpr bool kStreams = kStream && lanes<D>() * E::kBytes >= kLeastStreamed;
+  return affine ? &unpack_run<D, E, kHadamard, true, kStreams, kDim>
+                : &unpack_run<D, E, kHadamard, false, kStreams, kDim>;
 }
 template <class D, class E, bool kStream>
 HWY_INLINE UnpackRun unpack_of(int32_t hadamard, bool affine) {

@@ -21,12 +21,11 @@ constexpr int32_t kRunTokens = 32;
 // Values are at most |w| * S * b + |mu|, |w| <= 128; below this they need no saturation, whatever the rounding.
 constexpr float kSafeF16 = 65000.0F;
 
-// Rows are whole vectors of at least half a line, and lie where memory takes those past the caches. Quarters of a line
-// (rows of 64 halves, 8 lanes) were slower than ordinary stores.
+// Rows are whole vectors that are worth it, and lie where memory takes those past the caches.
 bool streamable(const Rows& rows, int32_t hadamard) {
   const int32_t block = rows.dim / (hadamard == 0 ? kPlainBlocks : hadamard);
   const int32_t stored = unpack_lanes(block) * tiers::element_bytes(rows.dtype);
-  if (!contiguous(rows) || stored < 32 || block % unpack_lanes(block) != 0) return false;
+  if (!contiguous(rows) || stored < kLeastStreamed || block % unpack_lanes(block) != 0) return false;
   int64_t places = static_cast<int64_t>(reinterpret_cast<uintptr_t>(rows.base)) | rows.stride_head;
   for (int32_t t = 0; t < rows.tokens; ++t) places |= rows.token_offset[t];
   return places % stored == 0;
