@@ -164,8 +164,9 @@ std::unique_ptr<UcxNode> UcxNode::open(const std::string& path, const std::strin
   node->library_ = load(path);
   const UcxLibrary& library = *node->library_;
   node->version_ = library.version;
+  // To the end: the worker reads the environment too, which another thread's node must not set meanwhile.
+  const Environment environment;
   {
-    const Environment environment;
     void* config = nullptr;
     must(library, library.config_read(nullptr, nullptr, &config), "ucp_config_read");
     // Otherwise it takes others too, even between 127.0.0.1 and itself.
