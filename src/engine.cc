@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
-#include <utility>
 
 #include "error.h"
 
@@ -55,12 +54,7 @@ Engine& Engine::host() {
   if (device_ == nullptr) return *this;
   if (host_ == nullptr) host_ = std::make_unique<Engine>(SKV_DEVICE_CPU);
   host_->kernels_ = kernels_;
-  if (executor_.run != nullptr && (host_->executor_.run != executor_.run || host_->executor_.user != executor_.user ||
-                                   host_->executor_.width != executor_.width)) {
-    host_->set_executor(executor_);
-  } else if (executor_.run == nullptr && host_->executor_.run != nullptr) {
-    host_->set_executor({});
-  }
+  if (host_->executor_ != executor_) host_->set_executor(executor_);
   if (host_->threads_ != threads_) host_->set(SKV_ENGINE_THREADS, threads_);
   return *host_;
 }
@@ -76,8 +70,7 @@ void Engine::set_executor(const Executor& executor) {
   if (executor.width < 1 || executor.width > kMaxThreads) {
     fail(SKV_E_RANGE, "executor of width %d: wanted 1..%d", executor.width, kMaxThreads);
   }
-  std::unique_ptr<Workers> borrowed = make_borrowed(executor);
-  workers_ = std::move(borrowed);
+  workers_ = make_borrowed(executor);
   executor_ = executor;
   threads_ = executor.width;
 }

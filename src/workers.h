@@ -57,6 +57,7 @@ struct Executor {
   skv_executor run = nullptr;
   void* user = nullptr;
   int32_t width = 0;
+  bool operator==(const Executor&) const = default;
 };
 
 // Starts `helpers` threads; throws NO_RESOURCE.
