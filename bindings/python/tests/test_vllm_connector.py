@@ -101,7 +101,9 @@ def connector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop(name, None)
 
 
-def config(role: str, ranks: int = 1, rank: int = 0, groups: int = 1, **extra: Any) -> tuple[Any, Any]:
+def config(
+    role: str, ranks: int = 1, rank: int = 0, groups: int = 1, attentions: dict[str, Any] | None = None, **extra: Any
+) -> tuple[Any, Any]:
     """vLLM's configuration, and that of its KV cache."""
     producer, consumer = role in {"kv_producer", "kv_both"}, role in {"kv_consumer", "kv_both"}
     transfer = SimpleNamespace(
@@ -124,6 +126,7 @@ def config(role: str, ranks: int = 1, rank: int = 0, groups: int = 1, **extra: A
             model_config=model,
             parallel_config=parallel,
             cache_config=SimpleNamespace(block_size=BLOCK),
+            compilation_config=SimpleNamespace(static_forward_context=attentions or {}),
         ),
         SimpleNamespace(kv_cache_groups=[SimpleNamespace(kv_cache_spec=spec)] * groups),
     )
@@ -145,10 +148,13 @@ class Instance:
         if handshake is not None:
             self.scheduler.set_xfer_handshake_metadata({0: pickle.loads(pickle.dumps(handshake))})
 
+    def bind(self, output: Any = None) -> None:
+        """How a step begins. ``output``: vLLM's SchedulerOutput."""
+        self.worker.bind_connector_metadata(pickle.loads(pickle.dumps(self.scheduler.build_connector_meta(output))))
+
     def step(self, *ended: str) -> tuple[set[str] | None, set[str] | None, set[int]]:
         """A step without tokens: attn_metadata is None."""
-        metadata = pickle.loads(pickle.dumps(self.scheduler.build_connector_meta(None)))
-        self.worker.bind_connector_metadata(metadata)
+        self.bind()
         self.worker.start_load_kv(SimpleNamespace(attn_metadata=None), extra=1)
         self.worker.wait_for_layer_load("model.layers.1.attn")
         self.worker.save_kv_layer("model.layers.1.attn", None, None)
@@ -210,6 +216,60 @@ def test_a_prompt_moves_through_vllms_own_calls(pair: tuple[Instance, Instance])
     stats = decode.worker.get_kv_connector_stats()
     assert stats.reduce()["loaded"] == 1
     assert decode.worker.get_kv_connector_stats() is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "layers", "used"),
+    [
+        ({}, 3, True),
+        ({"spectrumkv": {"budget": 0.9}}, 3, True),
+        ({"spectrumkv": {"budget": "raw"}}, 3, False),
+        ({}, 2, False),
+    ],
+)
+def test_queries_are_recorded_where_the_model_computes_them(
+    connector: Any, wish: dict[str, Any], layers: int, used: bool
+) -> None:
+    """Of prompts that are to be sent with fewer bits, and when every layer shows them."""
+    calls: list[str] = []
+    names = [f"model.layers.{i}.attn" for i in (1, 2, 10)]
+
+    def forward(layer: str, *_args: Any, **_kwargs: Any) -> str:
+        calls.append(layer)
+        return "output"
+
+    attentions = {
+        name: SimpleNamespace(impl=SimpleNamespace(scale=0.125, forward=forward), sliding_window=None)
+        for name in names[:layers]
+    }
+    prefill = Instance(connector, "kv_producer", attentions=attentions, budget=0.95, unproven=True)
+    try:
+        asked = request(do_remote_decode=True, **wish)
+        prefill.scheduler.update_state_after_alloc(asked, blocks([5, 2, 7]), 0)
+        output = SimpleNamespace(
+            scheduled_new_reqs=[SimpleNamespace(req_id="r", block_ids=([5, 2, 7],), num_computed_tokens=0)],
+            scheduled_cached_reqs=SimpleNamespace(
+                req_ids=[], resumed_req_ids=set(), new_block_ids=[], num_computed_tokens=[]
+            ),
+            num_scheduled_tokens={"r": len(PROMPT)},
+        )
+        prefill.bind(output)
+        metadata = SimpleNamespace(
+            query_start_loc=np.array([0, len(PROMPT)]),
+            seq_lens=np.array([len(PROMPT)]),
+            block_table=np.array([[5, 2, 7, 0]], "int32"),
+        )
+        queries = np.random.default_rng(1).normal(size=(len(PROMPT), 2 * HEADS, DIM)).astype("float32")
+        for name, attention in attentions.items():
+            assert attention.impl.forward(name, queries, None, None, None, metadata, output=None) == "output"
+        assert calls == names[:layers]
+        assert prefill.scheduler.request_finished(asked, [5, 2, 7])[0]
+        prefill.until(0)
+        counted = prefill.worker.get_kv_connector_stats().data
+        assert counted["encoded"] == 1
+        assert counted.get("queries_used", 0) == used
+    finally:
+        prefill.worker.shutdown()
 
 
 def test_a_failure_names_the_blocks_no_later_than_the_request(pair: tuple[Instance, Instance]) -> None:

@@ -31,6 +31,8 @@ class Settings:
         fingerprint: 64 hexadecimal digits that name the model. By default a digest of its configuration and of samples of its
             weight files. To use a profile made elsewhere for the same weights, give the profile's ``model``.
         unproven: tiers below 8 bits without a profile.
+        queries: last queries of a prompt that are recorded, and choose which tokens get more bits; 0: keys and values choose.
+            Prefill side. At most 4096.
         pack: payloads are packed (`Engine.pack`): at the same budget more precise, but made whole before their first byte leaves.
             For slow links.
         per_request: a request's ``kv_transfer_params`` may carry ``{"spectrumkv": {"budget": …}}``.
@@ -50,6 +52,7 @@ class Settings:
     profile: str | None = None
     fingerprint: str | None = None
     unproven: bool = False
+    queries: int = 64
     pack: bool = False
     per_request: bool = True
     expiry: float = 60.0
@@ -81,6 +84,12 @@ class Settings:
             value = getattr(settings, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ArgumentError(Status.E_RANGE, f"{name} is {value!r}: wanted a number above 0")
+        if (
+            isinstance(settings.queries, bool)
+            or not isinstance(settings.queries, int)
+            or not 0 <= settings.queries <= 4096
+        ):
+            raise ArgumentError(Status.E_RANGE, f"queries is {settings.queries!r}: wanted 0 … 4096")
         if settings.security not in _SECURITY:
             raise ArgumentError(Status.E_ARGUMENT, f"security is {settings.security!r}: wanted psk or tls_psk")
         return settings

@@ -23,6 +23,7 @@ from spectrumkv.vllm.handover import Source
 from spectrumkv.vllm.identity import fingerprint_of
 from spectrumkv.vllm.layout import Geometry, Layer, Pages, Tile, amx_refusal, layer_of
 from spectrumkv.vllm.metrics import SpectrumKVPromMetrics, SpectrumKVStats
+from spectrumkv.vllm.queries import Recorder
 from spectrumkv.vllm.scheduler import SchedulerSide, Step
 from spectrumkv.vllm.stats import Tally
 from spectrumkv.vllm.tiles import check_vec
@@ -117,6 +118,8 @@ class SpectrumKVConnector(KVConnectorBase_V1):  # type: ignore[misc,unused-ignor
             max(ranks // total, 1),
         )
         self._worker = WorkerSide(self._settings, pages, rank, producer=self._producer, consumer=self._consumer)
+        if self._worker.recorder is not None:
+            self._hook(self._worker.recorder, layers)
         source = self._worker.source
         logger.info(
             "SpectrumKV: %d layers of %d heads from %d, blocks of %d tokens, %s%s",
@@ -127,6 +130,18 @@ class SpectrumKVConnector(KVConnectorBase_V1):  # type: ignore[misc,unused-ignor
             layers[0].dtype.name,
             f", pulls at {source.uri}" if source else "",
         )
+
+    def _hook(self, recorder: Recorder, layers: list[Layer]) -> None:
+        """Has the queries of every layer recorded, or says why scores will be those of keys and values."""
+        attentions = getattr(getattr(self._vllm_config, "compilation_config", None), "static_forward_context", {})
+        for index, layer in enumerate(layers):
+            attention = attentions.get(layer.name)
+            if layer.v is None or attention is None or not recorder.hook(index, attention):
+                logger.info(
+                    "SpectrumKV: %s shows no queries that could be used: keys and values are scored", layer.name
+                )
+                recorder.stop()
+                return
 
     def _layer(self, name: str, tensor: Any, spec: Any) -> Layer:
         v_dim = getattr(spec, "head_size_v", None)
@@ -209,9 +224,9 @@ class SpectrumKVConnector(KVConnectorBase_V1):  # type: ignore[misc,unused-ignor
         assert self._scheduler is not None
         self._scheduler.allocated(request, blocks.get_block_ids()[0], num_external_tokens)
 
-    def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:  # noqa: ARG002
+    def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
         assert self._scheduler is not None
-        return SpectrumKVMetadata(self._scheduler.take_step())
+        return SpectrumKVMetadata(self._scheduler.take_step(scheduler_output))
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         assert self._scheduler is not None

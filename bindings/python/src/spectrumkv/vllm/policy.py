@@ -9,7 +9,7 @@ from spectrumkv.cache import Cache
 from spectrumkv.constants import DType, Pack
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError
-from spectrumkv.plan import Plan
+from spectrumkv.plan import Plan, Scores
 from spectrumkv.profile import Profile
 
 
@@ -36,13 +36,15 @@ def choose(
     profile: Profile | None,
     unproven: bool,
     pack: bool,
+    scores: Scores | None = None,
 ) -> Chosen:
-    """Solves a plan for a cache. Scores are those of keys and values: vLLM shows connectors no queries.
+    """Solves a plan for a cache.
 
     A budget that cannot be kept (no verdict on tiers below 8 bits, a no, or a prompt so short that it does not fit) gives 8-bit
     rows, and if those would be no smaller raw ones, which lose nothing.
 
     Args:
+        scores: by the prompt's last queries; None scores keys and values.
         dtype: of the cache. Raw rows of a lossy plan are sent in 16 bits; a raw plan keeps them as they are.
     """
     if budget == "raw":
@@ -54,7 +56,7 @@ def choose(
         try:
             plan = Plan(
                 engine, budget=float(budget), profile=profile, unproven=unproven, raw_dtype=half, pack=packing
-            ).solve(cache)
+            ).solve(cache, scores)
             return Chosen(plan, f"budget {float(budget):g}", "")
         except BudgetError as error:
             reason = str(error)

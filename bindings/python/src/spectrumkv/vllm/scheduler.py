@@ -15,6 +15,7 @@ from spectrumkv.errors import SpectrumKVError
 from spectrumkv.vllm.config import Settings
 from spectrumkv.vllm.handover import KEY, Handover, Source, new_handle
 from spectrumkv.vllm.load import LoadJob
+from spectrumkv.vllm.queries import Watch, Watches
 from spectrumkv.vllm.send import SendJob
 from spectrumkv.vllm.stats import Tally
 
@@ -30,6 +31,7 @@ class Step:
 
     sends: list[SendJob] = field(default_factory=list)
     loads: list[LoadJob] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
 
 
 class SchedulerSide:
@@ -52,6 +54,7 @@ class SchedulerSide:
         self._sources: tuple[Source, ...] = ()
         self._found: dict[str, Handover] = {}
         self._step = Step()
+        self._watches = Watches(block_size, settings.queries)
 
     def set_sources(self, sources: Sequence[Source]) -> None:
         """This instance's own workers, by rank: what the decode side is told to pull from."""
@@ -72,6 +75,8 @@ class SchedulerSide:
         """
         handover = self._found.pop(request.request_id, None)
         params = request.kv_transfer_params
+        if self._producer and params and params.get("do_remote_decode") and self._lossy(params):
+            self._watches.add(request.request_id, len(request.prompt_token_ids or ()))
         if not params or not params.get("do_remote_prefill"):
             return
         params["do_remote_prefill"] = False
@@ -112,6 +117,7 @@ class SchedulerSide:
     def finished(self, request: Any, block_ids: Sequence[int]) -> tuple[bool, dict[str, Any] | None]:
         """A request ended: whether its blocks are still needed, and what the client is told."""
         self._found.pop(request.request_id, None)
+        self._watches.drop(request.request_id)
         params = request.kv_transfer_params
         if not self._producer or not params or not params.get("do_remote_decode"):
             return False, None
@@ -122,18 +128,29 @@ class SchedulerSide:
         need = -(-tokens // self._block_size)
         if tokens < 1 or len(block_ids) < need:
             return False, None
-        wish = params.get(KEY)
-        budget = wish.get("budget") if isinstance(wish, Mapping) else None
+        budget = _wish(params)
         handover = Handover(new_handle(prompt[:tokens], _extra(request)), tokens, self._fingerprint, self._sources)
         self._step.sends.append(SendJob(request.request_id, handover.handle, tuple(block_ids[:need]), tokens, budget))
         return True, {"do_remote_prefill": True, "do_remote_decode": False, KEY: handover.to_json()}
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def take_step(self) -> Step:
-        """What came together since the last step."""
+    def take_step(self, output: Any = None) -> Step:
+        """What came together since the last step. ``output``: what vLLM's scheduler decided (SchedulerOutput)."""
         step, self._step = self._step, Step()
+        step.watches = self._watches.step(output)
         return step
+
+    def _lossy(self, params: Mapping[str, Any]) -> bool:
+        """Whether a request's rows will be chosen by their importance."""
+        budget = _wish(params) if self._settings.per_request else None
+        return (self._settings.budget if budget is None else budget) not in ("raw", "int8")
+
+
+def _wish(params: Mapping[str, Any]) -> Any:
+    """The budget that a request itself asks for; not checked."""
+    wish = params.get(KEY)
+    return wish.get("budget") if isinstance(wish, Mapping) else None
 
 
 def _extra(request: Any) -> list[str]:

@@ -29,6 +29,7 @@ from spectrumkv.transport import Conn, Endpoint, Request
 from spectrumkv.vllm.config import Settings, check_budget
 from spectrumkv.vllm.layout import Pages
 from spectrumkv.vllm.policy import choose
+from spectrumkv.vllm.queries import LayerQueries, scores_of
 from spectrumkv.vllm.stats import Tally
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Sender:
         self._engine = Engine(self._device, threads=settings.threads)
         self._endpoint = Endpoint(model=pages.fingerprint, **settings.endpoint_options())
         self.uri: Final = self._endpoint.listen(settings.listen_on(rank))
-        self._jobs: queue.SimpleQueue[SendJob | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[SendJob, list[LayerQueries] | None] | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._queued: set[bytes] = set()
@@ -98,11 +99,15 @@ class Sender:
 
     # ---------------------------------------------------------------------------------------------- vLLM's thread
 
-    def start(self, job: SendJob) -> None:
-        """Queues a request for encoding."""
+    def start(self, job: SendJob, queries: list[LayerQueries] | None = None) -> None:
+        """Queues a request for encoding.
+
+        Args:
+            queries: the last ones of its prompt, of every layer. Kept until it is encoded.
+        """
         with self._changed:
             self._queued.add(job.handle)
-        self._jobs.put(job)
+        self._jobs.put((job, queries))
 
     def finished(self) -> set[str]:
         """Requests whose blocks are not needed any more, since the last call."""
@@ -134,9 +139,11 @@ class Sender:
     # --------------------------------------------------------------------------------------------------- encoding
 
     def _encode_all(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (next_job := self._jobs.get()) is not None:
+            job, queries = next_job
+            del next_job
             try:
-                self._encode(job)
+                self._encode(job, queries)
             except Exception as error:
                 # The blocks must be given back whatever happened; the peer hears why.
                 _log.warning("request %s: KV cache not encoded: %s", job.request, error)
@@ -147,19 +154,27 @@ class Sender:
                         self._refused.popitem(last=False)
                     self._changed.notify_all()
             finally:
+                del queries
                 with self._changed:
                     self._queued.discard(job.handle)
                     self._finished.add(job.request)
                     self._changed.notify_all()
                 self._wake.set()
 
-    def _encode(self, job: SendJob) -> None:
+    def _encode(self, job: SendJob, queries: list[LayerQueries] | None) -> None:
         began = time.monotonic()
         settings = self._settings
         budget = settings.budget
         if job.budget is not None and settings.per_request:
             budget = check_budget(job.budget)
-        with self._pages.cache(job.blocks, job.tokens, job.handle) as cache:
+        with contextlib.ExitStack() as scope:
+            cache = scope.enter_context(self._pages.cache(job.blocks, job.tokens, job.handle))
+            scores = None
+            if queries is not None and budget not in ("raw", "int8"):
+                try:
+                    scores = scope.enter_context(scores_of(self._engine, cache, queries))
+                except SpectrumKVError as error:
+                    self._say(f"queries of no use, keys and values are scored instead: {error}")
             chosen = choose(
                 self._engine,
                 cache,
@@ -168,12 +183,14 @@ class Sender:
                 profile=self._profile,
                 unproven=settings.unproven,
                 pack=settings.pack,
+                scores=scores,
             )
             if chosen.reason:
                 self._tally.count("fallbacks")
                 self._say(f"budget {budget} not kept, {chosen.name} instead: {chosen.reason}")
-            with chosen.plan as plan:
-                kept = self._fill(job, cache, plan)
+            elif scores is not None:
+                self._tally.count("queries_used")
+            kept = self._fill(job, cache, scope.enter_context(chosen.plan))
         with kept.turn:
             receipt = kept.payload.receipt()
         self._tally.count("encoded")

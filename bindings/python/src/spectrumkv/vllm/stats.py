@@ -12,6 +12,7 @@ COUNTERS: Final = {
     "encoded_bytes": "Payload bytes that were encoded.",
     "encoded_raw_bytes": "The same elements at 16 bits each.",
     "fallbacks": "Requests encoded with more bits than the budget asked for: no verdict, or too short.",
+    "queries_used": "Requests whose rows got their bits by their prompt's last queries, not by keys and values alone.",
     "sent": "Payloads pulled.",
     "send_failures": "Pulls that were begun and did not end well.",
     "unknown_pulls": "Pulls of a handle that is not here.",

@@ -11,6 +11,7 @@ from spectrumkv.vllm.config import Settings
 from spectrumkv.vllm.handover import Source
 from spectrumkv.vllm.layout import Pages
 from spectrumkv.vllm.load import Loader
+from spectrumkv.vllm.queries import Recorder
 from spectrumkv.vllm.scheduler import Step
 from spectrumkv.vllm.send import Sender
 from spectrumkv.vllm.stats import Tally
@@ -32,6 +33,9 @@ class WorkerSide:
         self.pages: Final = pages
         self.sender = Sender(settings, pages, rank, self._tally, self._wake) if producer else None
         self.loader = Loader(settings, pages, rank, self._tally, self._wake) if consumer else None
+        self.recorder: Final = (
+            Recorder(pages.layers, pages.block_size, settings.queries) if producer and settings.queries else None
+        )
         self._sending = 0
         self._failed: set[str] = set()
         self._bad_blocks: set[int] = set()
@@ -44,11 +48,14 @@ class WorkerSide:
         return Source(self.sender.uri, self.pages.first_head, self.pages.heads)
 
     def send(self, step: Step) -> None:
-        """Begins with a step's sends."""
+        """Begins with a step's sends; before the step's forward."""
         if self.sender is not None:
             for job in step.sends:
                 self._sending += 1
-                self.sender.start(job)
+                queries = None if self.recorder is None else self.recorder.take(job.request, job.tokens)
+                self.sender.start(job, queries)
+        if self.recorder is not None:
+            self.recorder.watch(step.watches)
 
     def load(self, step: Step) -> None:
         """Begins with a step's loads."""
@@ -71,6 +78,9 @@ class WorkerSide:
         sent: set[str] = set()
         loaded: set[str] = set()
         if self.sender is not None:
+            if self.recorder is not None:
+                for request in ended:
+                    self.recorder.drop(request)
             sent = self.sender.finished()
             self._sending -= len(sent)
         if self.loader is not None:
