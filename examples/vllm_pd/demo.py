@@ -42,8 +42,8 @@ TOKENS = 16
 class Pair:
     """The two instances."""
 
-    def __init__(self, model: Path, logs: Path, *, pack: bool = False) -> None:
-        self.model, self.logs, self.pack = model, logs, pack
+    def __init__(self, model: Path, logs: Path, *, pack: bool = False, queries: int = 64, cached: bool = True) -> None:
+        self.model, self.logs, self.pack, self.queries, self.cached = model, logs, pack, queries, cached
         self.started = 0
         self.prefill = self.start_prefill()
         self.decode = self.start_decode()
@@ -61,9 +61,11 @@ class Pair:
             "load_timeout": LOAD_TIMEOUT,
             "expiry": 20,
             "pack": self.pack,
+            "queries": self.queries,
         }
         # Prompts are prefilled in pieces of 256 tokens.
-        return self._start("prefill", connector("kv_producer", **extra), "--max-num-batched-tokens", "256")
+        more = ("--max-num-batched-tokens", "256", *(() if self.cached else ("--no-enable-prefix-caching",)))
+        return self._start("prefill", connector("kv_producer", **extra), *more)
 
     def start_decode(self, *more: str) -> Process:
         extra = {"fingerprint": FINGERPRINT, "load_timeout": LOAD_TIMEOUT, "loads": 8}
@@ -142,12 +144,13 @@ async def budgeted(
     texts = prompts(count, characters)
     truth = await gather(lambda text: pair.alone(session, text), texts, 8)
     before = counts(pair.decode, "loaded")["loaded"]
-    sent = counts(pair.prefill, "encoded_bytes", "encoded_raw_bytes", "fallbacks")
+    names = ("encoded", "encoded_bytes", "encoded_raw_bytes", "fallbacks", "queries_used")
+    sent = counts(pair.prefill, *names)
     moved = await gather(lambda text: pair.moved(session, text, budget), texts, 8)
     same = sum(a.tokens == b.tokens and not a.error and not b.error for a, b in zip(truth, moved))
     settle(lambda: counts(pair.decode, "loaded")["loaded"] - before >= count, 5)
     loaded = counts(pair.decode, "loaded")["loaded"] - before
-    now = counts(pair.prefill, "encoded_bytes", "encoded_raw_bytes", "fallbacks")
+    now = counts(pair.prefill, *names)
     delta = {name: now[name] - sent[name] for name in now}
     ratio = delta["encoded_bytes"] / max(delta["encoded_raw_bytes"], 1)
 
@@ -163,7 +166,7 @@ async def budgeted(
     good = check(
         loaded == count,
         f"budget {budget}: {loaded:.0f} of {count} KV caches were moved at {ratio:.4f} of 16-bit size,"
-        f" {delta['fallbacks']:.0f} with more bits than asked for",
+        f" {delta['fallbacks']:.0f} with more bits than asked for, {delta['queries_used']:.0f} scored by queries",
     )
     # Free text has near ties, which any loss may turn; so this is shown beside its goal, and KL decides.
     print(f"       {same} of {count} prompts give the monolithic first {TOKENS} tokens (goal: 98 %)", flush=True)
@@ -414,7 +417,9 @@ async def run(parts: list[str], given: argparse.Namespace) -> bool:
     timeout = aiohttp.ClientTimeout(900)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)) as session:
         if set(parts) != {"example"}:
-            pair = Pair(given.model, given.logs, pack=given.pack)
+            pair = Pair(
+                given.model, given.logs, pack=given.pack, queries=given.queries, cached=not given.no_prefix_cache
+            )
             try:
                 for part in parts:
                     print(f"{part}:", flush=True)
@@ -449,6 +454,12 @@ def main() -> None:
     parser.add_argument("--budget", default="0.4", help='of the parts speed and budget: a fraction, "int8" or "raw"')
     parser.add_argument("--characters", type=int, default=1200, help="of a prompt, in the part budget")
     parser.add_argument("--pack", action="store_true", help="the prefill instance packs payloads")
+    parser.add_argument("--queries", type=int, default=64, help="last queries that score a prompt; 0: keys and values do")
+    parser.add_argument(
+        "--no-prefix-cache",
+        action="store_true",
+        help="the prefill instance computes every prompt as a whole: the second request of a prompt has all its queries, too",
+    )
     given = parser.parse_intermixed_args()
     if given.budget not in {"raw", "int8"}:
         given.budget = float(given.budget)

@@ -6,7 +6,8 @@ root=$(cd "$here/../.." && pwd)
 
 usage() {
   cat <<'TEXT'
-usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget F] [--characters N] [--pack] [--help]
+usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget F] [--characters N] [--pack]
+       [--queries N] [--no-prefix-cache] [--help]
 
 Starts `vllm serve` twice and a proxy, sends requests, and prints what came of it. Exit code 0 when every check held.
 Parts: speed exact budget mixed pressure refused faults; all by default (20 to 40 minutes on 2 cores).
