@@ -363,7 +363,7 @@ SKV_API skv_status skv_cache_to_llama(const skv_payload* payload, int32_t v_tran
 
 /* How much an error in each token's K or V row costs. Three sources, the first given wins per (layer, half):
  * the caller's weights; the last queries (error-aware: squared attention x value spread x query norm); else keys and
- * values alone, of which one row in eight is read and stands for its chunk. */
+ * values alone, of which one row in 32 is read and stands for its chunk. */
 
 /* Errors: NULL, NO_MEMORY. Since 0.1. */
 SKV_API skv_status skv_scores_create(skv_scores** out, skv_error* err);

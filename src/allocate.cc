@@ -2,8 +2,7 @@
 #include "allocate.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <utility>
 
 #include "kernels/tiers.h"
 
@@ -107,10 +106,14 @@ void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, 
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
       const Hulls hulls = hulls_of(layer, half, what, 1.0F);
-      for (uint32_t t = 0; t < layer.shape.tokens; ++t) {
-        const bool sink = what == Solves::kCache && is_sink(layer.shape, options, t);
-        layer.tiers[half][t] = sink ? tiers::kRaw : hulls.at(t).floor;
+      if (what == Solves::kCache) {
+        std::fill(layer.tiers[half].begin(), layer.tiers[half].end(), hulls.of[0].floor);
+        for (uint32_t t = 0; t < layer.shape.tokens && is_sink(layer.shape, options, t); ++t) {
+          layer.tiers[half][t] = tiers::kRaw;
+        }
+        continue;
       }
+      for (uint32_t t = 0; t < layer.shape.tokens; ++t) layer.tiers[half][t] = hulls.at(t).floor;
     }
   }
 }
@@ -132,71 +135,183 @@ namespace {
 
 constexpr size_t kMostSteps = tiers::kTierCount - 1;
 
-// The least cost whose gain in a step falls into bin `threshold` or above; infinite when none does. Products of
-// positive floats grow with their factors, so the bits of the cost can be searched.
-float least_cost(float error_saved, size_t threshold) {
-  uint32_t low = 0;
-  uint32_t high = 0x7F800000U;
+// Costs count by their leading 16 bits, as gains do: what differs by less than 1 % is equal, rows are compared eight at
+// a time, and a histogram of the costs of all rows of one hull holds all that their gains need.
+int16_t key_of(float cost) { return static_cast<int16_t>(tiers::bits_of(cost) >> 16U); }
+float cost_of(int32_t key) { return tiers::float_of(static_cast<uint32_t>(key) << 16U); }
+constexpr int16_t kNoKey = 0x7FFF;  // above every finite cost's
+
+// The least key whose gain in a step falls into bin `threshold` or above. Products of positive floats grow with their
+// factors, so the keys can be searched.
+int16_t least_key(float error_saved, size_t threshold) {
+  int32_t low = 0;
+  int32_t high = 0x7F80;
   while (low < high) {
-    const uint32_t middle = low + (high - low) / 2;
-    if (bin_of(tiers::float_of(middle) * error_saved) >= threshold) {
+    const int32_t middle = low + (high - low) / 2;
+    if (bin_of(cost_of(middle) * error_saved) >= threshold) {
       high = middle;
     } else {
       low = middle + 1;
     }
   }
-  return tiers::float_of(low);
+  return static_cast<int16_t>(low);
 }
 
-// A hull at one threshold: a row climbs as many steps as its cost reaches.
+// A hull at one threshold: a row climbs as many steps as its key reaches.
 struct Ladder {
-  float least[kMostSteps];  // rising, infinite beyond the hull's steps
-  uint8_t tier[kMostSteps + 1];
+  int16_t least[kMostSteps];  // rising, kNoKey beyond the hull's steps
+  int16_t rise[kMostSteps];   // of the tier
+  int16_t floor = 0;
 
   Ladder() = default;
-  Ladder(const Hull& hull, size_t threshold) {
-    tier[0] = hull.floor;
+  Ladder(const Hull& hull, size_t threshold) : floor(hull.floor) {
+    uint8_t below = hull.floor;
     for (size_t i = 0; i < kMostSteps; ++i) {
       const bool there = i < hull.steps.size();
-      least[i] = there ? least_cost(hull.steps[i].error_saved, threshold) : std::numeric_limits<float>::infinity();
-      tier[i + 1] = there ? hull.steps[i].to : tier[i];
+      least[i] = there ? least_key(hull.steps[i].error_saved, threshold) : kNoKey;
+      rise[i] = there ? static_cast<int16_t>(hull.steps[i].to - below) : int16_t{0};
+      if (there) below = hull.steps[i].to;
     }
   }
-  size_t climbed(float cost) const {
+  size_t climbed(int16_t key) const {
     size_t steps = 0;
-    for (const float least_of_step : least) steps += cost >= least_of_step ? 1 : 0;
+    for (const int16_t least_of_step : least) steps += key >= least_of_step ? 1 : 0;
     return steps;
+  }
+  uint8_t tier(int16_t key) const {
+    int16_t tier = floor;
+    for (size_t i = 0; i < kMostSteps; ++i) tier = static_cast<int16_t>(tier + (key >= least[i] ? rise[i] : 0));
+    return static_cast<uint8_t>(tier);
   }
 };
 
+// Tiers of rows of one hull. The copies tell the compiler that writing tiers changes neither keys nor ladder.
+void climb(std::span<const int16_t> keys, const Ladder& ladder, uint8_t* tiers) {
+  const Ladder own = ladder;
+  const int16_t* __restrict__ key = keys.data();
+  uint8_t* __restrict__ tier = tiers;
+  const size_t count = keys.size();
+  for (size_t t = 0; t < count; ++t) tier[t] = own.tier(key[t]);
+}
+
+// Whether any of the rows climbs further at the lower threshold.
+bool any_further(std::span<const int16_t> keys, const Ladder& whole, const Ladder& part) {
+  int16_t found = 0;
+  for (const int16_t key : keys) {
+    for (size_t i = 0; i < kMostSteps; ++i) {
+      found = static_cast<int16_t>(found | ((key >= part.least[i] ? 1 : 0) & (key < whole.least[i] ? 1 : 0)));
+    }
+  }
+  return found != 0;
+}
+
+bool same(const Hull& a, const Hull& b) {
+  return a.floor == b.floor &&
+         std::equal(a.steps.begin(), a.steps.end(), b.steps.begin(), b.steps.end(), [](const Climb& x, const Climb& y) {
+           return x.to == y.to && x.bytes == y.bytes && x.error_saved == y.error_saved;
+         });
+}
+
 }  // namespace
 
+// Rows that share a hull, whatever their layer and half.
+struct ErrorAware::Kind {
+  Hull hull;
+  std::vector<uint32_t> rows;  // with each key
+};
+
 struct ErrorAware::Half {
-  Hulls hulls;
-  std::span<const float> costs;
+  size_t kind[tiers::kTierCount];    // one for all, or one for each tier they have in a payload
+  const std::vector<uint8_t>* base;  // null: one for all
+  const RowValues* costs;
   uint8_t* tiers;
   uint32_t first;  // row that is not a sink
+
+  // Blocks of rows from `first` on, none across two chunks: each(row, end) until it returns false.
+  template <class Each>
+  void blocks(const Each& each) const {
+    const size_t size = costs->by_chunk() ? std::min(costs->chunk(), RowValues::kBlock) : RowValues::kBlock;
+    for (size_t at = first; at < costs->size();) {
+      const size_t end = std::min((at / size + 1) * size, costs->size());
+      if (!each(at, end)) return;
+      at = end;
+    }
+  }
+  struct Keys {
+    int16_t of[RowValues::kBlock];
+  };
+  std::span<const int16_t> keys(size_t row, size_t end, Keys& keys) const {
+    float buffer[RowValues::kBlock];
+    const float* block = costs->read(row, end - row, buffer);
+    for (size_t t = 0; t < end - row; ++t) keys.of[t] = key_of(block[t]);
+    return {keys.of, end - row};
+  }
+  // Rows that all have one hull, and rise within a chunk: where a step begins can be searched.
+  bool rises() const { return base == nullptr && costs->by_chunk() && costs->chunk() <= RowValues::kBlock; }
+  size_t first_at(size_t row, size_t end, int16_t least) const {
+    return costs->first_not_less(row, end, [&](float cost) { return key_of(cost) < least; });
+  }
 };
 
 ErrorAware::~ErrorAware() = default;
 
+size_t ErrorAware::kind_of(const LayerPlan& layer, int half, Solves what, float two_bit_caution, uint8_t from) {
+  Hull hull = hulls_of(layer, half, what, two_bit_caution).of[from];
+  for (size_t i = 0; i < kinds_.size(); ++i) {
+    if (same(kinds_[i].hull, hull)) return i;
+  }
+  kinds_.push_back({std::move(hull), std::vector<uint32_t>(kBins, 0)});
+  return kinds_.size() - 1;
+}
+
 ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
                        std::span<const LayerCosts> costs, float two_bit_caution)
     : histogram_(kBins, 0) {
+  halves_.reserve(2 * layers.size());
   for (size_t l = 0; l < layers.size(); ++l) {
     LayerPlan& layer = layers[l];
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
-      uint32_t first = 0;
-      while (what == Solves::kCache && first < layer.shape.tokens && is_sink(layer.shape, options, first)) ++first;
-      halves_.push_back(
-          {hulls_of(layer, half, what, two_bit_caution), costs[l].half[half], layer.tiers[half].data(), first});
+      Half& of = halves_.emplace_back();
+      of.base = what == Solves::kCache ? nullptr : &layer.base[half];
+      for (uint8_t from = 0; from < (of.base == nullptr ? 1 : tiers::kTierCount); ++from) {
+        of.kind[from] = kind_of(layer, half, what, two_bit_caution, from);
+      }
+      while (what == Solves::kCache && of.first < layer.shape.tokens && is_sink(layer.shape, options, of.first)) {
+        ++of.first;
+      }
+      of.tiers = layer.tiers[half].data();
+      of.costs = &costs[l].half[half];
     }
   }
   for (const Half& half : halves_) {
-    for (uint32_t t = half.first; t < half.costs.size(); ++t) {
-      for (const Climb& step : half.hulls.at(t).steps) {
-        histogram_[bin_of(half.costs[t] * step.error_saved)] += step.bytes;
+    uint32_t* rows[tiers::kTierCount] = {};
+    for (uint8_t from = 0; from < (half.base == nullptr ? 1 : tiers::kTierCount); ++from) {
+      rows[from] = kinds_[half.kind[from]].rows.data();
+    }
+    Half::Keys buffer;
+    half.blocks([&](size_t row, size_t end) {
+      const std::span<const int16_t> keys = half.keys(row, end, buffer);
+      if (half.base != nullptr) {
+        for (size_t t = 0; t < keys.size(); ++t) ++rows[(*half.base)[row + t]][keys[t]];
+        return true;
+      }
+      // Neighbours often have one key: counted together they do not wait for each other.
+      for (size_t t = 0; t < keys.size();) {
+        const size_t from = t;
+        while (t < keys.size() && keys[t] == keys[from]) ++t;
+        rows[0][keys[from]] += static_cast<uint32_t>(t - from);
+      }
+      return true;
+    });
+  }
+  for (const Kind& kind : kinds_) {
+    for (const Climb& step : kind.hull.steps) {
+      least_step_ = std::min(least_step_, step.bytes);
+      for (size_t key = 0; key < kBins; ++key) {
+        if (kind.rows[key] == 0) continue;
+        histogram_[bin_of(cost_of(static_cast<int32_t>(key)) * step.error_saved)] +=
+            uint64_t{kind.rows[key]} * step.bytes;
       }
     }
   }
@@ -207,30 +322,69 @@ uint64_t ErrorAware::allocate(uint64_t row_budget) {
   uint64_t used = 0;
   size_t threshold = kBins;
   while (threshold > 0 && used + histogram_[threshold - 1] <= row_budget) used += histogram_[--threshold];
-  // The bin that no longer fits as a whole is filled in index order, as far as it goes.
-  bool filling = threshold != 0;
+  std::vector<Ladder> whole(kinds_.size());
+  std::vector<Ladder> part(kinds_.size());
+  for (size_t i = 0; i < kinds_.size(); ++i) {
+    whole[i] = Ladder(kinds_[i].hull, threshold);
+    part[i] = Ladder(kinds_[i].hull, threshold == 0 ? 0 : threshold - 1);
+  }
   for (Half& half : halves_) {
-    Ladder whole[tiers::kTierCount];
-    Ladder part[tiers::kTierCount];
-    const bool by_base = half.hulls.base != nullptr;
-    for (size_t i = 0; i < (by_base ? tiers::kTierCount : 1); ++i) {
-      whole[i] = Ladder(half.hulls.of[i], threshold);
-      part[i] = Ladder(half.hulls.of[i], threshold == 0 ? 0 : threshold - 1);
-    }
-    for (uint32_t t = half.first; t < half.costs.size(); ++t) {
-      const size_t which = by_base ? (*half.hulls.base)[t] : 0;
-      const float cost = half.costs[t];
-      size_t steps = whole[which].climbed(cost);
-      if (filling) {
-        const std::vector<Climb>& climbs = half.hulls.of[which].steps;
-        for (const size_t end = part[which].climbed(cost); steps < end; ++steps) {
-          if (used + climbs[steps].bytes > row_budget) break;
-          used += climbs[steps].bytes;
+    Half::Keys buffer;
+    half.blocks([&](size_t row, size_t end) {
+      if (half.rises()) {
+        const Ladder& ladder = whole[half.kind[0]];
+        auto tier = static_cast<uint8_t>(ladder.floor);
+        for (size_t i = 0; i < kMostSteps && row < end; ++i) {
+          const size_t next = half.first_at(row, end, ladder.least[i]);
+          std::fill(half.tiers + row, half.tiers + next, tier);
+          tier = static_cast<uint8_t>(tier + ladder.rise[i]);
+          row = next;
         }
-        filling = used < row_budget;
+        std::fill(half.tiers + row, half.tiers + end, tier);
+        return true;
       }
-      half.tiers[t] = whole[which].tier[steps];
+      const std::span<const int16_t> keys = half.keys(row, end, buffer);
+      if (half.base == nullptr) {
+        climb(keys, whole[half.kind[0]], half.tiers + row);
+      } else {
+        for (size_t t = 0; t < keys.size(); ++t) {
+          half.tiers[row + t] = whole[half.kind[(*half.base)[row + t]]].tier(keys[t]);
+        }
+      }
+      return true;
+    });
+  }
+  // The bin that no longer fits as a whole is filled in index order, as far as it goes.
+  const auto fill = [&](Half& half, size_t row, int16_t key) {
+    const size_t kind = half.kind[half.base == nullptr ? 0 : (*half.base)[row]];
+    const std::vector<Climb>& climbs = kinds_[kind].hull.steps;
+    const size_t end = part[kind].climbed(key);
+    for (size_t steps = whole[kind].climbed(key); steps < end; ++steps) {
+      if (used + climbs[steps].bytes > row_budget) break;
+      used += climbs[steps].bytes;
+      half.tiers[row] = climbs[steps].to;
     }
+  };
+  const auto room = [&] { return threshold != 0 && row_budget - used >= least_step_; };
+  for (size_t h = 0; h < halves_.size() && room(); ++h) {
+    Half& half = halves_[h];
+    Half::Keys buffer;
+    half.blocks([&](size_t row, size_t end) {
+      const Ladder& high = whole[half.kind[0]];
+      const Ladder& low = part[half.kind[0]];
+      if (half.rises()) {
+        bool further = false;
+        for (size_t i = 0; i < kMostSteps && !further; ++i) {
+          further = low.least[i] != high.least[i] &&
+                    half.first_at(row, end, low.least[i]) != half.first_at(row, end, high.least[i]);
+        }
+        if (!further) return true;
+      }
+      const std::span<const int16_t> keys = half.keys(row, end, buffer);
+      if (half.base == nullptr && !any_further(keys, high, low)) return true;
+      for (size_t t = 0; t < keys.size() && room(); ++t) fill(half, row + t, keys[t]);
+      return room();
+    });
   }
   return used;
 }

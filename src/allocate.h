@@ -18,9 +18,9 @@ void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, 
 void allocate_ceiling(std::vector<LayerPlan>& layers);
 
 // One Lagrange multiplier over all rows: each row climbs the lower convex hull of its tiers while the error it saves
-// per byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), and the last bin is
-// filled in index order. The error of 2-bit rows counts two_bit_caution times. The histogram does not depend on the
-// budget: made once, it serves every round.
+// per byte is at least lambda. lambda comes from a histogram of the gains' leading bits (no sort), of costs that are
+// less than 1 % apart and so count as equal, and the last bin is filled in index order. The error of 2-bit rows counts
+// two_bit_caution times. The histogram does not depend on the budget: made once, it serves every round.
 class ErrorAware {
  public:
   ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what, std::span<const LayerCosts> costs,
@@ -32,9 +32,14 @@ class ErrorAware {
   uint64_t allocate(uint64_t row_budget);
 
  private:
+  struct Kind;
   struct Half;
+  size_t kind_of(const LayerPlan& layer, int half, Solves what, float two_bit_caution, uint8_t from);
+
+  std::vector<Kind> kinds_;
   std::vector<Half> halves_;
   std::vector<uint64_t> histogram_;
+  uint32_t least_step_ = ~0U;  // bytes
 };
 
 }  // namespace skv

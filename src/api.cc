@@ -350,7 +350,7 @@ SKV_API skv_status skv_scores_get(const skv_scores* scores, int32_t layer, int32
   return guarded(err, [&] {
     need(out, "out");
     if (half != SKV_K && half != SKV_V) fail(SKV_E_RANGE, "half %d: wanted SKV_K (0) or SKV_V (1)", half);
-    const std::span<const float> weights = SCORES(scores).weights(layer, half);
+    const std::vector<float> weights = SCORES(scores).weights(layer, half).list();
     if (tokens != weights.size()) fail(SKV_E_RANGE, "room for %zu weights, wanted exactly %zu", tokens, weights.size());
     std::copy(weights.begin(), weights.end(), out);
   });

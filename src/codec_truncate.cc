@@ -98,16 +98,9 @@ std::vector<LayerCosts> stored_costs(Payload& payload, const Plan& plan, const S
     for (int half = 0; half < 2; ++half) {
       const LayerPlan& layer = plan.layers()[l];
       if (layer.base[half].empty()) continue;
-      std::vector<float>& out = costs[l].half[half];
-      out = stored_errors(payload, layer, l, half);
-      std::vector<float> prior;
-      std::span<const float> weights;
-      if (scores != nullptr) {
-        weights = scores->weights(static_cast<int32_t>(l), half);
-      } else {
-        prior = prior_weights(half, out);
-        weights = prior;
-      }
+      std::vector<float> out = stored_errors(payload, layer, l, half);
+      const std::vector<float> weights = scores != nullptr ? scores->weights(static_cast<int32_t>(l), half).list()
+                                                           : prior_weights(half, RowValues(out)).list();
       if (weights.size() != out.size()) {
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a payload of %zu", l, half_name(half),
              weights.size(), out.size());
@@ -116,6 +109,7 @@ std::vector<LayerCosts> stored_costs(Payload& payload, const Plan& plan, const S
         out[t] *= weights[t];
         if (!tiers::is_finite(out[t])) out[t] = 3.4e38F;  // the most important there is
       }
+      costs[l].half[half] = RowValues(std::move(out));
     }
   }
   return costs;
@@ -130,7 +124,7 @@ void solve_truncation(Plan& plan, Payload& payload, const Scores* scores) {
   permit_cuts(plan);
   std::vector<LayerCosts> costs;
   if (plan.needs_costs()) costs = stored_costs(payload, plan, scores);
-  plan.solve(costs);
+  plan.solve(std::move(costs));
   plan.plan_ns = now_ns() - start;
 }
 

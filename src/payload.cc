@@ -62,12 +62,21 @@ SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], c
 
 void count_tiers(std::span<const uint8_t> tiers, TierCounts& counts, uint32_t& runs) {
   counts = {};
-  // Tier by tier: each pass is a comparison of whole vectors of bytes.
-  for (uint32_t tier = 0; tier < 8; ++tier) {
-    counts.rows[tier] = static_cast<uint32_t>(std::count(tiers.begin(), tiers.end(), static_cast<uint8_t>(tier)));
-  }
   uint64_t changes = tiers.empty() ? 0 : 1;
-  for (size_t t = 1; t < tiers.size(); ++t) changes += tiers[t] != tiers[t - 1] ? 1 : 0;
+  // Sums of a block fit a byte: vectors of bytes are compared and added as they are.
+  constexpr size_t kBlock = 240;
+  for (size_t first = 0; first < tiers.size(); first += kBlock) {
+    const uint8_t* block = tiers.data() + first;
+    const size_t count = std::min(kBlock, tiers.size() - first);
+    for (uint8_t tier = 0; tier < 8; ++tier) {
+      uint8_t rows = 0;
+      for (size_t t = 0; t < count; ++t) rows = static_cast<uint8_t>(rows + (block[t] == tier ? 1 : 0));
+      counts.rows[tier] += rows;
+    }
+    uint8_t changed = 0;
+    for (size_t t = 1; t < count; ++t) changed = static_cast<uint8_t>(changed + (block[t] != block[t - 1] ? 1 : 0));
+    changes += changed + (first != 0 && block[0] != block[-1] ? 1U : 0U);
+  }
   runs = changes * 4 < 24 * ((tiers.size() + 63) / 64) ? static_cast<uint32_t>(changes) : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "allocate.h"
 #include "error.h"
@@ -267,11 +268,18 @@ void Plan::forbid_low_tiers(int32_t layer, int32_t half, const char* why) {
 double Plan::cost(int32_t layer, int half) const {
   const std::span<const uint8_t> of = tiers_of(layer, half);
   if (costs_.empty()) fail(SKV_E_STATE, "the plan's strategy has no costs: wanted error-aware");
-  const std::vector<float>& costs = costs_[static_cast<size_t>(layer)].half[half];
+  const RowValues& costs = costs_[static_cast<size_t>(layer)].half[half];
   const int32_t code = layers_[static_cast<size_t>(layer)].shape.code;
   double sum = 0;
-  for (size_t t = 0; t < of.size(); ++t) {
-    sum += static_cast<double>(costs[t]) * static_cast<double>(relative_error(code, of[t]));
+  float errors[tiers::kTierCount];
+  for (uint8_t tier = 0; tier < tiers::kTierCount; ++tier) errors[tier] = relative_error(code, tier);
+  float buffer[RowValues::kBlock];
+  for (size_t first = 0; first < of.size(); first += RowValues::kBlock) {
+    const size_t count = std::min(RowValues::kBlock, of.size() - first);
+    const float* block = costs.read(first, count, buffer);
+    for (size_t t = 0; t < count; ++t) {
+      sum += static_cast<double>(block[t]) * static_cast<double>(errors[of[first + t]]);
+    }
   }
   return sum;
 }
@@ -319,7 +327,7 @@ void Plan::lay_out_all() {
   }
 }
 
-void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance) {
+void Plan::solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance) {
   need_budget();
   if (has_budget() && (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy)) {
     budget_bytes_ =
@@ -342,7 +350,7 @@ void Plan::solve(std::span<const LayerCosts> costs, std::span<const std::vector<
       solve_error_aware(costs, options.pack != SKV_PACK_NEVER && solves_ == Solves::kCache);
       break;
   }
-  costs_.assign(costs.begin(), costs.end());
+  costs_ = std::move(costs);
   replaced_ = false;
   solved_ = true;
 }

@@ -12,6 +12,7 @@
 
 #include "payload.h"
 #include "profile.h"
+#include "row_values.h"
 
 namespace skv {
 
@@ -79,7 +80,7 @@ struct PlanFacts {
 // Cost of the 8-bit tier of one layer: entry t of half h is weight x squared error of token t's row at 8 bits; other
 // tiers scale it by relative_error(). Empty where the strategy needs none.
 struct LayerCosts {
-  std::vector<float> half[2];
+  RowValues half[2];
 };
 
 class Plan {
@@ -98,7 +99,7 @@ class Plan {
   void adopt_payload(Solves what, const Header& header, std::span<const Segment> segments,
                      std::vector<std::vector<uint8_t>> tiers);
   // Chooses tiers; costs and importance are empty or one entry a layer. can_mask permits DROP.
-  void solve(std::span<const LayerCosts> costs, std::span<const std::vector<float>> importance = {});
+  void solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance = {});
   void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
   // Solves once more with another limit than the budget, for what packing will save of it. Throws BUDGET.
   void spend(uint64_t limit);

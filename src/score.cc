@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <memory>
+#include <utility>
 
 #include "attention.h"
 #include "codec_cuda.h"
@@ -28,13 +31,61 @@ constexpr double kPriorShare = 1.0;
 // 0.00064, 0.0040 / 0.0010.
 constexpr double kCalibratedPriorShare = 0.1;
 
+// What caller weights near FLT_MAX come to: the most important there is.
+constexpr float kMostCost = 3.4e38F;
+
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
 
-float average(std::span<const float> values) {
+float average(const RowValues& values) {
+  float buffer[RowValues::kBlock];
+  double sums[8] = {};  // as many additions in flight
+  for (size_t first = 0; first < values.size(); first += RowValues::kBlock) {
+    const size_t count = std::min(RowValues::kBlock, values.size() - first);
+    const float* block = values.read(first, count, buffer);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+      for (size_t k = 0; k < 8; ++k) sums[k] += static_cast<double>(block[i + k]);
+    }
+    for (; i < count; ++i) sums[0] += static_cast<double>(block[i]);
+  }
   double sum = 0;
-  for (const float value : values) sum += value;
+  for (const double part : sums) sum += part;
   return static_cast<float>(sum / static_cast<double>(values.size()));
 }
+
+// The recency prior of every token, which layers mostly share.
+struct Prior {
+  Curve curve;
+  double sum = 0;
+
+  explicit Prior(size_t tokens) {
+    auto of = std::make_shared<std::vector<float>>(tokens);
+    for (size_t t = 0; t < tokens; ++t) {
+      (*of)[t] = 1.0F / (static_cast<float>(tokens - 1 - t) + kPriorOffset);
+      sum += static_cast<double>((*of)[t]);
+    }
+    curve = std::move(of);
+  }
+  size_t tokens() const { return curve->size(); }
+  float operator[](size_t t) const { return (*curve)[t]; }
+  // So that every layer starts equal, relative to the layer's average error.
+  static float scale(int half, const RowValues& errors) {
+    const float mean = average(errors);
+    return mean > 0 ? (half == SKV_K ? kKeyOverValue : 1.0F) / mean : 0.0F;
+  }
+};
+
+// Priors made so far, one for each number of tokens.
+class Priors {
+ public:
+  const Prior& of(size_t tokens) {
+    const auto found = std::find_if(made_.begin(), made_.end(), [&](const Prior& p) { return p.tokens() == tokens; });
+    return found != made_.end() ? *found : made_.emplace_back(tokens);
+  }
+
+ private:
+  std::deque<Prior> made_;
+};
 
 // Queries kept for the logit probe, spread over those given: more move its figures by less than their spread over
 // texts.
@@ -63,7 +114,7 @@ QuerySample sample_of(const QueryView& queries, int32_t dim) {
 // What the queries alone say: weights[half] such that weight x error is the cost, and the attention mass of every
 // token.
 void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const QueryView& queries,
-                      const Transforms transforms[2], const HalfErrors errors[2], const std::vector<float> row_error[2],
+                      const Transforms transforms[2], const HalfErrors errors[2], const RowValues row_errors[2],
                       std::vector<float> weights[2], std::vector<float>& mass) {
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<size_t>(view.tokens);
@@ -77,10 +128,11 @@ void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const Q
   const float scale = output > 0 ? static_cast<float>(1.0 / output) : 1.0F;
   for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
     weights[half].assign(tokens, 0.0F);
+    const std::vector<float> row_error = row_errors[half].list();
     for (size_t t = 0; t < tokens; ++t) {
       float cost = 0;
       for (const HeadCosts& head : heads) cost += head.half[half][t];
-      if (row_error[half][t] > 0) weights[half][t] = cost / row_error[half][t] * scale;
+      if (row_error[t] > 0) weights[half][t] = cost / row_error[t] * scale;
     }
   }
   const float per_query = 1.0F / (static_cast<float>(queries.count) * static_cast<float>(queries.heads));
@@ -90,39 +142,58 @@ void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const Q
   }
 }
 
-// Adds the prior's share of the cost to what the queries say.
-void add_prior(int half, std::span<const float> errors, std::span<const float> by_queries,
-               std::vector<float>& weights) {
-  const std::vector<float> prior = prior_weights(half, errors);
+// What the queries say, and the prior's share of the cost.
+std::vector<float> with_prior(const Prior& prior, int half, const RowValues& row_errors,
+                              std::span<const float> by_queries) {
+  const float scale = Prior::scale(half, row_errors);
+  const std::vector<float> errors = row_errors.list();
   double queries_cost = 0;
   double prior_cost = 0;
-  for (size_t t = 0; t < prior.size(); ++t) {
+  for (size_t t = 0; t < errors.size(); ++t) {
     queries_cost += static_cast<double>(by_queries[t] * errors[t]);
-    prior_cost += static_cast<double>(prior[t] * errors[t]);
+    prior_cost += static_cast<double>(scale * prior[t] * errors[t]);
   }
   const float mix = prior_cost > 0 ? static_cast<float>(kPriorShare * queries_cost / prior_cost) : 0.0F;
-  weights.resize(prior.size());
-  for (size_t t = 0; t < prior.size(); ++t) weights[t] = errors[t] > 0 ? by_queries[t] + mix * prior[t] : 0.0F;
+  std::vector<float> weights(errors.size());
+  for (size_t t = 0; t < errors.size(); ++t) {
+    weights[t] = errors[t] > 0 ? by_queries[t] + mix * scale * prior[t] : 0.0F;
+  }
+  return weights;
 }
 
 // The weights a profile's multipliers belong to: what the queries say, with sum 1, and a share of the prior, with sum
 // 1; without queries the prior alone.
-std::vector<float> calibrated_weights(std::span<const float> by_queries, size_t tokens) {
-  std::vector<float> weights(tokens);
+RowValues calibrated_weights(const Prior& prior, std::span<const float> by_queries) {
   double queries_sum = 0;
   for (const float weight : by_queries) queries_sum += static_cast<double>(weight);
-  const bool asked = queries_sum > 0;
-  double prior_sum = 0;
-  const auto prior = [&](size_t t) {
-    return 1.0 / (static_cast<double>(tokens - 1 - t) + static_cast<double>(kPriorOffset));
-  };
-  for (size_t t = 0; t < tokens; ++t) prior_sum += prior(t);
-  const double share = asked ? kCalibratedPriorShare : 1.0;
-  for (size_t t = 0; t < tokens; ++t) {
-    const double own = asked ? static_cast<double>(by_queries[t]) / queries_sum : 0.0;
-    weights[t] = static_cast<float>(own + share * prior(t) / prior_sum);
+  if (queries_sum <= 0) return {prior.tokens(), {static_cast<float>(1.0 / prior.sum)}, prior.tokens(), prior.curve};
+  const auto share = static_cast<float>(kCalibratedPriorShare / prior.sum);
+  const auto own = static_cast<float>(1.0 / queries_sum);
+  std::vector<float> weights(prior.tokens());
+  for (size_t t = 0; t < weights.size(); ++t) weights[t] = own * by_queries[t] + share * prior[t];
+  return RowValues(std::move(weights));
+}
+
+// weight x error of every row, at most kMostCost.
+RowValues costs_of(const RowValues& weights, const RowValues& errors, float multiplier, const Curve& prior) {
+  // Weights of one curve for the whole half, errors of one factor for each chunk: so are the costs.
+  if (weights.by_chunk() && weights.factors().size() == 1 && errors.by_chunk()) {
+    std::vector<float> factors = errors.factors();
+    for (float& factor : factors) factor = std::min(factor * (weights.factors()[0] * multiplier), kMostCost);
+    return {errors.size(), std::move(factors), errors.chunk(), prior};
   }
-  return weights;
+  float buffers[2][RowValues::kBlock];
+  std::vector<float> out(errors.size());
+  for (size_t first = 0; first < out.size(); first += RowValues::kBlock) {
+    const size_t count = std::min(RowValues::kBlock, out.size() - first);
+    const float* error = errors.read(first, count, buffers[0]);
+    const float* weight = weights.read(first, count, buffers[1]);
+    for (size_t t = 0; t < count; ++t) {
+      const float cost = error[t] * (weight[t] * multiplier);
+      out[first + t] = cost < kMostCost ? cost : kMostCost;
+    }
+  }
+  return RowValues(std::move(out));
 }
 
 // Transforms the scores are taken with; plans with other ones measure again.
@@ -169,7 +240,7 @@ void Scores::set_queries(int32_t layer, const QueryView& q) {
   scored_ = 0;
 }
 
-std::span<const float> Scores::weights(int32_t layer, int half) const {
+const RowValues& Scores::weights(int32_t layer, int half) const {
   if (scored_ == 0) fail(SKV_E_STATE, "not scored yet: call skv_score first");
   if (layer < 0 || static_cast<size_t>(layer) >= layers_.size()) {
     fail(SKV_E_RANGE, "layer %d: %zu layers were scored", layer, layers_.size());
@@ -177,15 +248,9 @@ std::span<const float> Scores::weights(int32_t layer, int half) const {
   return layers_[static_cast<size_t>(layer)].weights[half];
 }
 
-// So that every layer starts equal, relative to the layer's average error.
-std::vector<float> prior_weights(int half, std::span<const float> errors) {
-  const float mean = average(errors);
-  const float scale = mean > 0 ? (half == SKV_K ? kKeyOverValue : 1.0F) / mean : 0.0F;
-  std::vector<float> weights(errors.size());
-  for (size_t t = 0; t < weights.size(); ++t) {
-    weights[t] = scale / (static_cast<float>(weights.size() - 1 - t) + kPriorOffset);
-  }
-  return weights;
+RowValues prior_weights(int half, const RowValues& errors) {
+  const Prior prior(errors.size());
+  return {errors.size(), {Prior::scale(half, errors)}, errors.size(), prior.curve};
 }
 
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache) {
@@ -228,6 +293,7 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
   scores.layers_.resize(layers);
   int32_t scored = SKV_SCORED_CALLER;
   HalfErrors errors[2];
+  Priors priors;
   for (size_t l = 0; l < layers; ++l) {
     const auto index = static_cast<int32_t>(l);
     const CacheLayer& view = cache.layer(index);
@@ -252,6 +318,7 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
       layer.mass.clear();
       for (std::vector<float>& none : layer.by_queries) none.clear();
     }
+    const Prior& prior = priors.of(static_cast<size_t>(view.tokens));
     for (int half = 0; half < halves; ++half) {
       layer.caller[half] = false;
       const std::vector<float>& given = layer.given[half].empty() ? scores.every_.given[half] : layer.given[half];
@@ -260,14 +327,14 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
           fail(SKV_E_GEOMETRY, "layer %zu %s: got %zu weights for %lld tokens", l, half_name(half), given.size(),
                static_cast<long long>(view.tokens));
         }
-        layer.weights[half] = given;
+        layer.weights[half] = RowValues(given);
         layer.caller[half] = true;
         layer.by_queries[half].clear();
       } else if (layer.queries) {
-        add_prior(half, layer.errors[half], layer.by_queries[half], layer.weights[half]);
+        layer.weights[half] = RowValues(with_prior(prior, half, layer.errors[half], layer.by_queries[half]));
         scored = std::min(scored, SKV_SCORED_QUERIES);
       } else {
-        layer.weights[half] = prior_weights(half, layer.errors[half]);
+        layer.weights[half] = {prior.tokens(), {Prior::scale(half, layer.errors[half])}, prior.tokens(), prior.curve};
         scored = SKV_SCORED_KV;
       }
     }
@@ -283,6 +350,7 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
   }
   std::vector<LayerCosts> costs(plan.layers().size());
   HalfErrors measured[2];
+  Priors priors;
   for (size_t l = 0; l < costs.size(); ++l) {
     const auto index = static_cast<int32_t>(l);
     const CacheLayer& view = cache.layer(index);
@@ -299,20 +367,17 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a cache of %lld", l, half_name(half),
              layer.weights[half].size(), static_cast<long long>(view.tokens));
       }
-      std::vector<float>& out = costs[l].half[half];
-      out = same ? layer.errors[half] : row_errors(view, transforms[half], measured[half]);
-      std::vector<float> calibrated;
-      double multiplier = 1.0;
-      if (plan.profile != nullptr && !layer.caller[half]) {
-        calibrated = calibrated_weights(layer.by_queries[half], out.size());
-        multiplier =
-            plan.profile->multiplier(index, half, layer.by_queries[half].empty() ? SKV_SCORED_KV : SKV_SCORED_QUERIES);
+      const RowValues here = same ? RowValues() : row_errors(view, transforms[half], measured[half]);
+      const RowValues& errors = same ? layer.errors[half] : here;
+      const Prior& prior = priors.of(errors.size());
+      if (plan.profile == nullptr || layer.caller[half]) {
+        costs[l].half[half] = costs_of(layer.weights[half], errors, 1.0F, prior.curve);
+        continue;
       }
-      const std::vector<float>& weights = calibrated.empty() ? layer.weights[half] : calibrated;
-      for (size_t t = 0; t < out.size(); ++t) {
-        out[t] *= weights[t] * static_cast<float>(multiplier);
-        if (!tiers::is_finite(out[t])) out[t] = 3.4e38F;  // caller weights near FLT_MAX: most important there is
-      }
+      const double multiplier =
+          plan.profile->multiplier(index, half, layer.by_queries[half].empty() ? SKV_SCORED_KV : SKV_SCORED_QUERIES);
+      costs[l].half[half] = costs_of(calibrated_weights(prior, layer.by_queries[half]), errors,
+                                     static_cast<float>(multiplier), prior.curve);
     }
   }
   return costs;

@@ -40,8 +40,8 @@ class Scores {
  public:
   void set_weights(int32_t layer, int32_t half, std::span<const float> weights);
   void set_queries(int32_t layer, const QueryView& queries);
-  // Weights of one (layer, half); empty before scoring.
-  std::span<const float> weights(int32_t layer, int half) const;
+  // Weights of one (layer, half). Throws STATE, RANGE.
+  const RowValues& weights(int32_t layer, int half) const;
   int32_t scored() const { return scored_; }
   // A sample of a layer's queries, copied while scoring (the caller's memory is read by score() only); null without.
   const QuerySample* sample(int32_t layer) const {
@@ -62,13 +62,13 @@ class Scores {
   struct Layer {
     std::vector<float> given[2];  // the caller's
     std::optional<QueryView> queries;
-    std::vector<float> weights[2];     // in force
+    RowValues weights[2];              // in force
     bool caller[2] = {false, false};   // in force are the caller's
     bool sampled[2] = {false, false};  // errors stand for their chunk's rows
     std::vector<float> by_queries[2];  // what the queries alone say; empty without
     QuerySample sample;
-    std::vector<float> mass;       // attention of the queries, their mean; empty without
-    std::vector<float> errors[2];  // mean squared error per element at 8 bits with the default transforms
+    std::vector<float> mass;  // attention of the queries, their mean; empty without
+    RowValues errors[2];      // mean squared error per element at 8 bits with the default transforms
   };
   std::vector<Layer> layers_;
   Layer every_;  // SKV_ALL
@@ -77,7 +77,7 @@ class Scores {
 };
 
 // Weights of a half's tokens by the recency prior alone, over rows with these errors.
-std::vector<float> prior_weights(int half, std::span<const float> errors);
+RowValues prior_weights(int half, const RowValues& errors);
 
 // Norm of every token's key, summed over the heads; a vector a layer.
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache);

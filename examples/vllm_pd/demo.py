@@ -454,7 +454,9 @@ def main() -> None:
     parser.add_argument("--budget", default="0.4", help='of the parts speed and budget: a fraction, "int8" or "raw"')
     parser.add_argument("--characters", type=int, default=1200, help="of a prompt, in the part budget")
     parser.add_argument("--pack", action="store_true", help="the prefill instance packs payloads")
-    parser.add_argument("--queries", type=int, default=64, help="last queries that score a prompt; 0: keys and values do")
+    parser.add_argument(
+        "--queries", type=int, default=64, help="last queries that score a prompt; 0: keys and values do"
+    )
     parser.add_argument(
         "--no-prefix-cache",
         action="store_true",

@@ -264,10 +264,10 @@ TEST_F(CudaCodec, ScoresAndPlansEqualTheCpus) {
     score(*gpu, copy.cache(), scores[1]);
     for (int32_t l = 0; l < g.layers; ++l) {
       for (int half = 0; half < 2; ++half) {
-        const auto want = scores[0].weights(l, half);
-        const auto got = scores[1].weights(l, half);
+        const std::vector<float> want = scores[0].weights(l, half).list();
+        const std::vector<float> got = scores[1].weights(l, half).list();
         ASSERT_EQ(want.size(), got.size());
-        ASSERT_EQ(0, std::memcmp(want.data(), got.data(), want.size_bytes())) << "layer " << l << " half " << half;
+        ASSERT_EQ(0, std::memcmp(want.data(), got.data(), want.size() * sizeof(float))) << "layer " << l << " half " << half;
       }
     }
     for (const int32_t chunk : {256, 96}) {  // another chunk is measured again
