@@ -445,7 +445,7 @@ SKV_API void skv_needle_probe_destroy(skv_needle_probe* probe);
 /* ----------------------------------------------------------------------------------------------------- plan */
 
 /* Plan options; set before skv_plan_solve. */
-#define SKV_PLAN_SINKS 1        /* leading tokens (of the sequence) kept RAW; default 4 */
+#define SKV_PLAN_SINKS 1        /* leading tokens (of the sequence) kept RAW; default 4, with queries 1 */
 #define SKV_PLAN_CHUNK 2        /* tokens that share means and balances, 32..256 in steps of 32; default 256 */
 #define SKV_PLAN_K_TRANSFORMS 3 /* default MEAN|BALANCE|HADAMARD8 (HADAMARD16 when k_dim >= 256) */
 #define SKV_PLAN_V_TRANSFORMS 4 /* default HADAMARD8 (HADAMARD16 when v_dim >= 256) */

@@ -9,8 +9,8 @@
 namespace skv {
 namespace {
 
-bool is_sink(const SegmentShape& shape, const PlanOptions& options, uint32_t token) {
-  return shape.first_position + token < static_cast<uint64_t>(options.sinks);
+bool is_sink(const SegmentShape& shape, int32_t sinks, uint32_t token) {
+  return shape.first_position + token < static_cast<uint64_t>(sinks);
 }
 
 // One climb of a row's hull.
@@ -101,14 +101,14 @@ size_t bin_of(float gain) { return tiers::bits_of(gain) >> 16U; }
 
 }  // namespace
 
-void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what) {
+void allocate_floor(std::vector<LayerPlan>& layers, int32_t sinks, Solves what) {
   for (LayerPlan& layer : layers) {
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
       const Hulls hulls = hulls_of(layer, half, what, 1.0F);
       if (what == Solves::kCache) {
         std::fill(layer.tiers[half].begin(), layer.tiers[half].end(), hulls.of[0].floor);
-        for (uint32_t t = 0; t < layer.shape.tokens && is_sink(layer.shape, options, t); ++t) {
+        for (uint32_t t = 0; t < layer.shape.tokens && is_sink(layer.shape, sinks, t); ++t) {
           layer.tiers[half][t] = tiers::kRaw;
         }
         continue;
@@ -264,8 +264,8 @@ size_t ErrorAware::kind_of(const LayerPlan& layer, int half, Solves what, float 
   return kinds_.size() - 1;
 }
 
-ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what,
-                       std::span<const LayerCosts> costs, float two_bit_caution)
+ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, int32_t sinks, Solves what, std::span<const LayerCosts> costs,
+                       float two_bit_caution)
     : histogram_(kBins, 0) {
   halves_.reserve(2 * layers.size());
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -277,7 +277,7 @@ ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& option
       for (uint8_t from = 0; from < (of.base == nullptr ? 1 : tiers::kTierCount); ++from) {
         of.kind[from] = kind_of(layer, half, what, two_bit_caution, from);
       }
-      while (what == Solves::kCache && of.first < layer.shape.tokens && is_sink(layer.shape, options, of.first)) {
+      while (what == Solves::kCache && of.first < layer.shape.tokens && is_sink(layer.shape, sinks, of.first)) {
         ++of.first;
       }
       of.tiers = layer.tiers[half].data();

@@ -13,7 +13,7 @@ namespace skv {
 
 // First tier of the sinks, last-resort tier of everything else: the cheapest plan there is under these options. For an
 // upgrade the base's tiers; for a truncation the lowest permitted one of each quantized row.
-void allocate_floor(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what);
+void allocate_floor(std::vector<LayerPlan>& layers, int32_t sinks, Solves what);
 // The opposite, for a truncation: as little as the permitted tiers ask for.
 void allocate_ceiling(std::vector<LayerPlan>& layers);
 
@@ -23,7 +23,7 @@ void allocate_ceiling(std::vector<LayerPlan>& layers);
 // two_bit_caution times. The histogram does not depend on the budget: made once, it serves every round.
 class ErrorAware {
  public:
-  ErrorAware(std::vector<LayerPlan>& layers, const PlanOptions& options, Solves what, std::span<const LayerCosts> costs,
+  ErrorAware(std::vector<LayerPlan>& layers, int32_t sinks, Solves what, std::span<const LayerCosts> costs,
              float two_bit_caution);
   ~ErrorAware();
   ErrorAware(const ErrorAware&) = delete;

@@ -284,6 +284,11 @@ double Plan::cost(int32_t layer, int half) const {
   return sum;
 }
 
+int32_t Plan::sinks(int32_t scored_by) const {
+  if (options.sinks >= 0) return options.sinks;
+  return options.strategy == Strategy::kErrorAware && scored_by == SKV_SCORED_QUERIES ? kSinksAsked : kSinks;
+}
+
 int32_t Plan::code() const {
   if (options.code >= 0) return options.code;
   return options.strategy == Strategy::kPolicy ? SKV_CODE_PAPER : SKV_CODE_EMBEDDED;
@@ -383,7 +388,7 @@ void Plan::solve_uniform(uint8_t tier) {
         continue;
       }
       for (uint32_t t = 0; t < layer.tiers[half].size(); ++t) {
-        const bool sink = layer.shape.first_position + t < static_cast<uint64_t>(options.sinks);
+        const bool sink = layer.shape.first_position + t < static_cast<uint64_t>(sinks(scored));
         layer.tiers[half][t] = sink ? tiers::kRaw : tier;
       }
     }
@@ -399,7 +404,9 @@ void Plan::refuse_budget(const char* strategy) const {
 }
 
 void Plan::solve_policy(std::span<const std::vector<float>> importance) {
-  const bool fits = allocate_policy(layers_, options, importance, budget_bytes_, [this] {
+  PlanOptions resolved = options;
+  resolved.sinks = sinks(scored);
+  const bool fits = allocate_policy(layers_, resolved, importance, budget_bytes_, [this] {
     lay_out_all();
     return payload_bytes_;
   });
@@ -422,7 +429,7 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
       }
     }
   }
-  allocate_floor(layers_, options, solves_);
+  allocate_floor(layers_, sinks(scored), solves_);
   lay_out_all();
   if (solves_ != Solves::kCache && !has_budget()) {
     if (solves_ == Solves::kTruncation) allocate_ceiling(layers_);
@@ -442,7 +449,8 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
   }
   uint64_t row_budget = limit_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
-  ErrorAware allocator(layers_, options, solves_, costs, scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked);
+  ErrorAware allocator(layers_, sinks(scored), solves_, costs,
+                       scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked);
   // Tiers of the best round, where the next one writes over them.
   std::vector<std::array<std::vector<uint8_t>, 2>> best;
   const auto keep = [&] {

@@ -203,8 +203,6 @@ void default_set(const CacheLayer& view, Transforms out[2]) {
   }
 }
 
-constexpr int32_t kDefaultSinks = 4;
-
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------ Scores
@@ -304,7 +302,8 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
       // Weights of the caller, and those of queries, are of this very row.
       layer.sampled[half] = !layer.queries && layer.given[half].empty() && scores.every_.given[half].empty();
     }
-    measure_layer(engine, cache, index, transforms, kDefaultSinks, layer.sampled, errors);
+    layer.sinks = layer.queries ? kSinksAsked : kSinks;  // as plans take them unless told
+    measure_layer(engine, cache, index, transforms, layer.sinks, layer.sampled, errors);
     const int halves = view.has(SKV_V) ? 2 : 1;
     for (int half = 0; half < halves; ++half) layer.errors[half] = row_errors(view, transforms[half], errors[half]);
     if (layer.queries) {
@@ -351,6 +350,7 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
   std::vector<LayerCosts> costs(plan.layers().size());
   HalfErrors measured[2];
   Priors priors;
+  const int32_t sinks = plan.sinks(scores.scored_);
   for (size_t l = 0; l < costs.size(); ++l) {
     const auto index = static_cast<int32_t>(l);
     const CacheLayer& view = cache.layer(index);
@@ -358,10 +358,10 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
     const Scores::Layer& layer = scores.layers_[l];
     Transforms usual[2];
     default_set(view, usual);
-    const bool same = shape.chunk == tiers::kMaxChunk && plan.options.sinks == kDefaultSinks &&
+    const bool same = shape.chunk == tiers::kMaxChunk && sinks == layer.sinks &&
                       shape.transforms[0] == usual[0].flags && shape.transforms[1] == usual[1].flags;
     Transforms transforms[2] = {{shape.transforms[0], shape.chunk}, {shape.transforms[1], shape.chunk}};
-    if (!same) measure_layer(engine, cache, index, transforms, plan.options.sinks, layer.sampled, measured);
+    if (!same) measure_layer(engine, cache, index, transforms, sinks, layer.sampled, measured);
     for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
       if (layer.weights[half].size() != static_cast<size_t>(view.tokens)) {
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a cache of %lld", l, half_name(half),

@@ -65,6 +65,7 @@ class Scores {
     RowValues weights[2];              // in force
     bool caller[2] = {false, false};   // in force are the caller's
     bool sampled[2] = {false, false};  // errors stand for their chunk's rows
+    int32_t sinks = kSinks;            // taken as RAW when errors were measured
     std::vector<float> by_queries[2];  // what the queries alone say; empty without
     QuerySample sample;
     std::vector<float> mass;  // attention of the queries, their mean; empty without

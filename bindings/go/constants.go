@@ -370,7 +370,7 @@ func (x Probe) String() string { return nameOf(x, namesProbe) }
 type PlanKey int32
 
 const (
-	PlanSinks       PlanKey = 1  // leading tokens (of the sequence) kept RAW; default 4
+	PlanSinks       PlanKey = 1  // leading tokens (of the sequence) kept RAW; default 4, with queries 1
 	PlanChunk       PlanKey = 2  // tokens that share means and balances, 32..256 in steps of 32; default 256
 	PlanKTransforms PlanKey = 3  // default MEAN|BALANCE|HADAMARD8 (HADAMARD16 when k_dim >= 256)
 	PlanVTransforms PlanKey = 4  // default HADAMARD8 (HADAMARD16 when v_dim >= 256)

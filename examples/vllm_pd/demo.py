@@ -10,6 +10,8 @@ Run by run.sh. Parts:
   mixed    8 requests at a time, short and long: no block stays taken
   pressure a decode instance with a prefix cache and too few blocks: cache hits, preemptions, and still the same tokens
   faults   changed bytes, a silent network, either instance killed: recomputed or a clear error, in time, never another answer
+  soak     minutes of requests of all lengths, 8 at a time: no block, descriptor, thread or memory stays (only when named)
+  storm    many such faults at random (only when named)
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 import aiohttp
 from client import Reply, complete, gather, kl, prompts
+from endurance import soak, storm
 from relay import Relay
 from servers import ROOT, Process, connector, proxy, vllm
 
@@ -270,7 +273,7 @@ async def faults(pair: Pair, session: aiohttp.ClientSession) -> bool:
 
     def through(relay: Relay) -> Callable[[dict[str, Any]], None]:
         def rewrite(handover: dict[str, Any]) -> None:
-            relay._host, relay._port = "127.0.0.1", int(handover["sources"][0][0].rpartition(":")[2])
+            relay.point(handover["sources"][0][0])
             handover["sources"][0][0] = relay.uri
 
         return rewrite
@@ -437,6 +440,10 @@ async def run(parts: list[str], given: argparse.Namespace) -> bool:
                         good &= await refused(pair, session)
                     elif part == "faults":
                         good &= await faults(pair, session)
+                    elif part == "soak":
+                        good &= await soak(pair, session, given.seconds, check)
+                    elif part == "storm":
+                        good &= await storm(pair, session, given.runs, LOAD_TIMEOUT + 30, check)
             finally:
                 pair.close()
         if "speed" in parts or "example" in parts:
@@ -452,6 +459,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--requests", type=int, default=16, help="of the part speed")
     parser.add_argument("--budget", default="0.4", help='of the parts speed and budget: a fraction, "int8" or "raw"')
+    parser.add_argument("--seconds", type=float, default=300, help="of the part soak")
+    parser.add_argument("--runs", type=int, default=100, help="of the part storm")
     parser.add_argument("--characters", type=int, default=1200, help="of a prompt, in the part budget")
     parser.add_argument("--pack", action="store_true", help="the prefill instance packs payloads")
     parser.add_argument(
@@ -466,7 +475,7 @@ def main() -> None:
     if given.budget not in {"raw", "int8"}:
         given.budget = float(given.budget)
     parts = given.parts or list(PARTS)
-    unknown = set(parts) - {*PARTS, "example"}
+    unknown = set(parts) - {*PARTS, "example", "soak", "storm"}
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}: wanted of {', '.join(PARTS)}")
     given.logs.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bad network between the two instances: a TCP relay that slows down, falls silent, or changes a byte."""
+"""A bad network between the two instances: a TCP relay that slows down, falls silent, breaks off, or changes a byte."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ class Relay:
         rate: bytes a second towards the decode worker; None: as fast as it goes.
         flip: offset, in the bytes towards the decode worker, of one whose lowest bit is changed.
         stall: offset after which nothing comes any more.
+        cut: offset after which the connection is closed.
     """
 
     def __init__(
-        self, target: str, *, rate: float | None = None, flip: int | None = None, stall: int | None = None
+        self,
+        target: str,
+        *,
+        rate: float | None = None,
+        flip: int | None = None,
+        stall: int | None = None,
+        cut: int | None = None,
     ) -> None:
-        parts = urlsplit(target)
-        self._host, self._port = parts.hostname, parts.port
-        self._rate, self._flip, self._stall = rate, flip, stall
+        self.point(target)
+        self._rate, self._flip, self._stall, self._cut = rate, flip, stall, cut
         self.passed = 0
         self.uri = ""
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def point(self, target: str) -> None:
+        """Whom the next connection goes to."""
+        parts = urlsplit(target)
+        self._host, self._port = parts.hostname, parts.port
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -70,6 +81,10 @@ class Relay:
         while data := await reader.read(1 << 14):
             if self._stall is not None and self.passed + len(data) > self._stall:
                 await asyncio.sleep(3600)
+            if self._cut is not None and self.passed + len(data) > self._cut:
+                writer.write(data[: self._cut - self.passed])
+                await writer.drain()
+                return
             at = None if self._flip is None else self._flip - self.passed
             if at is not None and 0 <= at < len(data):
                 data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -10,7 +10,8 @@ usage: examples/vllm_pd/run.sh [PART …] [--prompts N] [--requests N] [--budget
        [--queries N] [--no-prefix-cache] [--help]
 
 Starts `vllm serve` twice and a proxy, sends requests, and prints what came of it. Exit code 0 when every check held.
-Parts: speed exact budget mixed pressure refused faults; all by default (20 to 40 minutes on 2 cores).
+Parts: speed exact budget mixed pressure refused faults; all by default (20 to 40 minutes on 2 cores). And soak (--seconds N, default 300)
+and storm (--runs N random faults, default 100), only when named.
 Needs: scripts/setup.sh --vllm, and libspectrumkv.so (SPECTRUMKV_LIBRARY, or build/release).
 TEXT
 }

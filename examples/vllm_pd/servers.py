@@ -78,6 +78,18 @@ class Process:
                 self._process.wait(20)
         self.kill()
 
+    def holdings(self) -> tuple[float, int, int]:
+        """Resident MiB, open descriptors and threads of all of its processes."""
+        memory, files, threads = 0.0, 0, 0
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # processes end
+                fields = (place / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self._process.pid:  # its session
+                    memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+                    threads += int(fields[17])
+                    files += len(list((place / "fd").iterdir()))
+        return memory, files, threads
+
     def metric(self, name: str) -> float:
         """Sum of a metric's samples at ``/metrics``; 0 when there are none."""
         text = urllib.request.urlopen(self.url + "/metrics", timeout=30).read().decode()

@@ -115,9 +115,8 @@ TEST(ErrorAware, TakesTheStepsThatSaveMostAndFillsTheBudget) {
         half = RowValues(std::move(rows));
       }
     }
-    PlanOptions options;
-    allocate_floor(layers, options, Solves::kCache);
-    ErrorAware allocator(layers, options, Solves::kCache, costs, 1.0F);
+    allocate_floor(layers, 4, Solves::kCache);
+    ErrorAware allocator(layers, 4, Solves::kCache, costs, 1.0F);
     const uint64_t used = allocator.allocate(budget);
     const Bounds found = bounds_of(layers, costs, 4);
     EXPECT_EQ(used, found.used);
@@ -156,11 +155,10 @@ TEST(ErrorAware, CostsByChunkGiveTheTiersOfTheSameCostsListed) {
       costs[1][l].half[half] = RowValues(costs[0][l].half[half].list());
     }
   }
-  PlanOptions options;
   for (uint64_t budget = 1000; budget < 600'000; budget = budget * 3 / 2) {
     for (int i = 0; i < 2; ++i) {
-      allocate_floor(layers[i], options, Solves::kCache);
-      ErrorAware(layers[i], options, Solves::kCache, costs[i], 16.0F).allocate(budget);
+      allocate_floor(layers[i], 4, Solves::kCache);
+      ErrorAware(layers[i], 4, Solves::kCache, costs[i], 16.0F).allocate(budget);
     }
     for (size_t l = 0; l < layers[0].size(); ++l) {
       for (int half = 0; half < 2; ++half) ASSERT_EQ(layers[0][l].tiers[half], layers[1][l].tiers[half]) << budget;
@@ -179,9 +177,8 @@ TEST(ErrorAware, CostsOfNothingAndOfEverythingAreBothTaken) {
       half = RowValues(std::move(rows));
     }
   }
-  PlanOptions options;
-  allocate_floor(layers, options, Solves::kCache);
-  ErrorAware allocator(layers, options, Solves::kCache, costs, 1.0F);
+  allocate_floor(layers, 4, Solves::kCache);
+  ErrorAware allocator(layers, 4, Solves::kCache, costs, 1.0F);
   allocator.allocate(uint64_t{1} << 40U);
   for (const LayerPlan& layer : layers) {
     for (int half = 0; half < 2; ++half) {

@@ -114,7 +114,7 @@ class Plan(Handle):
         budget: bytes of the payload as a fraction of the cache's 16-bit size, everything counted.
         budget_bytes: the same in bytes; give one of the two (strategies ``raw`` and ``uniform-N`` need none).
         strategy: one of `STRATEGIES`; the default minimises the error under the budget.
-        sinks: leading tokens of the sequence kept RAW (default 4).
+        sinks: leading tokens of the sequence kept RAW (default 4, when queries were scored 1).
         chunk: tokens that share channel means and balances, 32 … 256 in steps of 32 (default 256).
         code: quantizer.
         k_transforms, v_transforms: see `Transform`.

@@ -294,7 +294,7 @@ constants! {
 constants! {
     /// Options of a plan, set before it is solved.
     PlanKey {
-        /// Leading tokens (of the sequence) kept RAW; default 4.
+        /// Leading tokens (of the sequence) kept RAW; default 4, with queries 1.
         SINKS = SKV_PLAN_SINKS,
         /// Tokens that share means and balances, 32..256 in steps of 32; default 256.
         CHUNK = SKV_PLAN_CHUNK,
