@@ -45,7 +45,7 @@ TOKENS = 16
 class Pair:
     """The two instances."""
 
-    def __init__(self, model: Path, logs: Path, *, pack: bool = False, queries: int = 64, cached: bool = True) -> None:
+    def __init__(self, model: Path, logs: Path, *, pack: bool = False, queries: int = 16, cached: bool = True) -> None:
         self.model, self.logs, self.pack, self.queries, self.cached = model, logs, pack, queries, cached
         self.started = 0
         self.prefill = self.start_prefill()
@@ -464,7 +464,7 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=1200, help="of a prompt, in the part budget")
     parser.add_argument("--pack", action="store_true", help="the prefill instance packs payloads")
     parser.add_argument(
-        "--queries", type=int, default=64, help="last queries that score a prompt; 0: keys and values do"
+        "--queries", type=int, default=16, help="last queries that score a prompt; 0: keys and values do"
     )
     parser.add_argument(
         "--no-prefix-cache",

@@ -70,7 +70,7 @@ def test_p1_measures_what_each_arm_loses_and_goes_on_where_it_stopped(
     assert len(second) == 10 and all(second[key] == row for key, row in first.items())
     assert "already in" in evaluate("p1", *P1, "--budgets", "0.35", "--windows", 2, "--json", path).output
     refused = evaluate("p1", *P1, "--no-queries", "--json", path, code=1)
-    assert "queries 64, this run has 0" in refused.output
+    assert "queries 16, this run has 0" in refused.output
 
     assert "fine" in run("eval", "p4", "--tensors", recorded / "tensors.npz", "--threads", 1).output
 

@@ -382,7 +382,7 @@ class LlamaContext:
     # -------------------------------------------------------------------------------------------- queries
 
     @contextmanager
-    def capture_queries(self, last: int = 64) -> Iterator[None]:
+    def capture_queries(self, last: int = 16) -> Iterator[None]:
         """While active, :meth:`evaluate` keeps the post-RoPE queries of its last ``last`` tokens; see :attr:`queries`."""
         self._wanted_queries = last
         self._queries, self._keys = {}, {}

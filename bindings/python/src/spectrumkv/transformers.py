@@ -47,7 +47,7 @@ from spectrumkv.plan import Plan, Scores
 _TORCH: Final = {DType.F16: torch.float16, DType.BF16: torch.bfloat16, DType.F32: torch.float32}
 # Exactly these: a class derived from them holds more (an indexer's keys, a recurrent state) that would be lost.
 _KNOWN: Final = (DynamicLayer, DynamicSlidingWindowLayer)
-_QUERIES: Final = 64
+_QUERIES: Final = 16
 """Last queries that an `Observer` keeps, as the demo does."""
 
 

@@ -19,7 +19,7 @@ def demo(
     budgets: Annotated[
         str, typer.Option(help="More budgets beside 0.50 and 0.28, as fractions of the raw cache: 0.4,0.24.")
     ] = "",
-    queries: Annotated[int, typer.Option(min=1, help="Last queries of each layer that score the tokens.")] = 64,
+    queries: Annotated[int, typer.Option(min=1, help="Last queries of each layer that score the tokens.")] = 16,
     generate: Annotated[
         int, typer.Option(min=1, help="Tokens to generate from the original and each received cache.")
     ] = 40,

@@ -52,7 +52,7 @@ class Settings:
     profile: str | None = None
     fingerprint: str | None = None
     unproven: bool = False
-    queries: int = 64
+    queries: int = 16
     pack: bool = False
     per_request: bool = True
     expiry: float = 60.0
