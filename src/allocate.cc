@@ -2,7 +2,6 @@
 #include "allocate.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/tiers.h"
 
@@ -255,27 +254,26 @@ struct ErrorAware::Half {
 
 ErrorAware::~ErrorAware() = default;
 
-size_t ErrorAware::kind_of(const LayerPlan& layer, int half, Solves what, float two_bit_caution, uint8_t from) {
-  Hull hull = hulls_of(layer, half, what, two_bit_caution).of[from];
-  for (size_t i = 0; i < kinds_.size(); ++i) {
-    if (same(kinds_[i].hull, hull)) return i;
-  }
-  kinds_.push_back({std::move(hull), std::vector<uint32_t>(kBins, 0)});
-  return kinds_.size() - 1;
-}
-
 ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, int32_t sinks, Solves what, std::span<const LayerCosts> costs,
                        float two_bit_caution)
     : histogram_(kBins, 0) {
+  const auto kind_of = [this](const Hull& hull) {
+    const auto found =
+        std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& kind) { return same(kind.hull, hull); });
+    const auto index = static_cast<size_t>(found - kinds_.begin());
+    if (found == kinds_.end()) kinds_.push_back({hull, std::vector<uint32_t>(kBins, 0)});
+    return index;
+  };
   halves_.reserve(2 * layers.size());
   for (size_t l = 0; l < layers.size(); ++l) {
     LayerPlan& layer = layers[l];
     for (int half = 0; half < 2; ++half) {
       if (layer.shape.dim[half] == 0) continue;
       Half& of = halves_.emplace_back();
-      of.base = what == Solves::kCache ? nullptr : &layer.base[half];
+      const Hulls hulls = hulls_of(layer, half, what, two_bit_caution);
+      of.base = hulls.base;
       for (uint8_t from = 0; from < (of.base == nullptr ? 1 : tiers::kTierCount); ++from) {
-        of.kind[from] = kind_of(layer, half, what, two_bit_caution, from);
+        of.kind[from] = kind_of(hulls.of[from]);
       }
       while (what == Solves::kCache && of.first < layer.shape.tokens && is_sink(layer.shape, sinks, of.first)) {
         ++of.first;

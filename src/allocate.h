@@ -34,7 +34,6 @@ class ErrorAware {
  private:
   struct Kind;
   struct Half;
-  size_t kind_of(const LayerPlan& layer, int half, Solves what, float two_bit_caution, uint8_t from);
 
   std::vector<Kind> kinds_;
   std::vector<Half> halves_;

@@ -98,18 +98,14 @@ std::vector<LayerCosts> stored_costs(Payload& payload, const Plan& plan, const S
     for (int half = 0; half < 2; ++half) {
       const LayerPlan& layer = plan.layers()[l];
       if (layer.base[half].empty()) continue;
-      std::vector<float> out = stored_errors(payload, layer, l, half);
-      const std::vector<float> weights = scores != nullptr ? scores->weights(static_cast<int32_t>(l), half).list()
-                                                           : prior_weights(half, RowValues(out)).list();
-      if (weights.size() != out.size()) {
+      const RowValues errors(stored_errors(payload, layer, l, half));
+      const RowValues weights =
+          scores != nullptr ? scores->weights(static_cast<int32_t>(l), half) : prior_weights(half, errors);
+      if (weights.size() != errors.size()) {
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a payload of %zu", l, half_name(half),
-             weights.size(), out.size());
+             weights.size(), errors.size());
       }
-      for (size_t t = 0; t < out.size(); ++t) {
-        out[t] *= weights[t];
-        if (!tiers::is_finite(out[t])) out[t] = 3.4e38F;  // the most important there is
-      }
-      costs[l].half[half] = RowValues(std::move(out));
+      costs[l].half[half] = costs_of(weights, errors);
     }
   }
   return costs;

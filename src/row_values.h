@@ -32,6 +32,7 @@ class RowValues {
   bool by_chunk() const { return chunk_ != 0; }
   const std::vector<float>& factors() const { return rows_; }
   size_t chunk() const { return chunk_; }
+  const Curve& curve() const { return curve_; }
 
   // Of rows of one chunk: the first in [first, end) whose value is not less than this in the caller's order of floats;
   // they rise, since curves do.

@@ -68,6 +68,7 @@ struct Prior {
   }
   size_t tokens() const { return curve->size(); }
   float operator[](size_t t) const { return (*curve)[t]; }
+  RowValues times(float factor) const { return {tokens(), {factor}, tokens(), curve}; }
   // So that every layer starts equal, relative to the layer's average error.
   static float scale(int half, const RowValues& errors) {
     const float mean = average(errors);
@@ -166,34 +167,12 @@ std::vector<float> with_prior(const Prior& prior, int half, const RowValues& row
 RowValues calibrated_weights(const Prior& prior, std::span<const float> by_queries) {
   double queries_sum = 0;
   for (const float weight : by_queries) queries_sum += static_cast<double>(weight);
-  if (queries_sum <= 0) return {prior.tokens(), {static_cast<float>(1.0 / prior.sum)}, prior.tokens(), prior.curve};
+  if (queries_sum <= 0) return prior.times(static_cast<float>(1.0 / prior.sum));
   const auto share = static_cast<float>(kCalibratedPriorShare / prior.sum);
   const auto own = static_cast<float>(1.0 / queries_sum);
   std::vector<float> weights(prior.tokens());
   for (size_t t = 0; t < weights.size(); ++t) weights[t] = own * by_queries[t] + share * prior[t];
   return RowValues(std::move(weights));
-}
-
-// weight x error of every row, at most kMostCost.
-RowValues costs_of(const RowValues& weights, const RowValues& errors, float multiplier, const Curve& prior) {
-  // Weights of one curve for the whole half, errors of one factor for each chunk: so are the costs.
-  if (weights.by_chunk() && weights.factors().size() == 1 && errors.by_chunk()) {
-    std::vector<float> factors = errors.factors();
-    for (float& factor : factors) factor = std::min(factor * (weights.factors()[0] * multiplier), kMostCost);
-    return {errors.size(), std::move(factors), errors.chunk(), prior};
-  }
-  float buffers[2][RowValues::kBlock];
-  std::vector<float> out(errors.size());
-  for (size_t first = 0; first < out.size(); first += RowValues::kBlock) {
-    const size_t count = std::min(RowValues::kBlock, out.size() - first);
-    const float* error = errors.read(first, count, buffers[0]);
-    const float* weight = weights.read(first, count, buffers[1]);
-    for (size_t t = 0; t < count; ++t) {
-      const float cost = error[t] * (weight[t] * multiplier);
-      out[first + t] = cost < kMostCost ? cost : kMostCost;
-    }
-  }
-  return RowValues(std::move(out));
 }
 
 // Transforms the scores are taken with; plans with other ones measure again.
@@ -247,8 +226,28 @@ const RowValues& Scores::weights(int32_t layer, int half) const {
 }
 
 RowValues prior_weights(int half, const RowValues& errors) {
-  const Prior prior(errors.size());
-  return {errors.size(), {Prior::scale(half, errors)}, errors.size(), prior.curve};
+  return Prior(errors.size()).times(Prior::scale(half, errors));
+}
+
+RowValues costs_of(const RowValues& weights, const RowValues& errors, float multiplier) {
+  // Weights of one curve for the whole half, errors of one factor for each chunk: so are the costs.
+  if (weights.by_chunk() && weights.factors().size() == 1 && errors.by_chunk()) {
+    std::vector<float> factors = errors.factors();
+    for (float& factor : factors) factor = std::min(factor * (weights.factors()[0] * multiplier), kMostCost);
+    return {errors.size(), std::move(factors), errors.chunk(), weights.curve()};
+  }
+  float buffers[2][RowValues::kBlock];
+  std::vector<float> out(errors.size());
+  for (size_t first = 0; first < out.size(); first += RowValues::kBlock) {
+    const size_t count = std::min(RowValues::kBlock, out.size() - first);
+    const float* error = errors.read(first, count, buffers[0]);
+    const float* weight = weights.read(first, count, buffers[1]);
+    for (size_t t = 0; t < count; ++t) {
+      const float cost = error[t] * (weight[t] * multiplier);
+      out[first + t] = cost < kMostCost ? cost : kMostCost;
+    }
+  }
+  return RowValues(std::move(out));
 }
 
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache) {
@@ -333,7 +332,7 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
         layer.weights[half] = RowValues(with_prior(prior, half, layer.errors[half], layer.by_queries[half]));
         scored = std::min(scored, SKV_SCORED_QUERIES);
       } else {
-        layer.weights[half] = {prior.tokens(), {Prior::scale(half, layer.errors[half])}, prior.tokens(), prior.curve};
+        layer.weights[half] = prior.times(Prior::scale(half, layer.errors[half]));
         scored = SKV_SCORED_KV;
       }
     }
@@ -369,15 +368,14 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
       }
       const RowValues here = same ? RowValues() : row_errors(view, transforms[half], measured[half]);
       const RowValues& errors = same ? layer.errors[half] : here;
-      const Prior& prior = priors.of(errors.size());
       if (plan.profile == nullptr || layer.caller[half]) {
-        costs[l].half[half] = costs_of(layer.weights[half], errors, 1.0F, prior.curve);
+        costs[l].half[half] = costs_of(layer.weights[half], errors);
         continue;
       }
       const double multiplier =
           plan.profile->multiplier(index, half, layer.by_queries[half].empty() ? SKV_SCORED_KV : SKV_SCORED_QUERIES);
-      costs[l].half[half] = costs_of(calibrated_weights(prior, layer.by_queries[half]), errors,
-                                     static_cast<float>(multiplier), prior.curve);
+      costs[l].half[half] = costs_of(calibrated_weights(priors.of(errors.size()), layer.by_queries[half]), errors,
+                                     static_cast<float>(multiplier));
     }
   }
   return costs;

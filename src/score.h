@@ -80,6 +80,9 @@ class Scores {
 // Weights of a half's tokens by the recency prior alone, over rows with these errors.
 RowValues prior_weights(int half, const RowValues& errors);
 
+// weight x error of every row, times a multiplier; at most 3.4e38, the most important there is.
+RowValues costs_of(const RowValues& weights, const RowValues& errors, float multiplier = 1.0F);
+
 // Norm of every token's key, summed over the heads; a vector a layer.
 std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache);
 
