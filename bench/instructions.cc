@@ -84,7 +84,8 @@ class Chunk {
         {view(out_), tiers_.data(), transform(flags), tiers::kCodeEmbedded, tiers::kF16, g_.heads, 0, sections()});
   }
   void absmax() { k_.absmax(view(in_), transform(kKeys), largest_.data()); }
-  void dots() { k_.dots(view(in_), 0, queries_.data(), kQueries, scores_.data()); }
+  void dots() { k_.dots(view(in_), 0, queries_.data(), kQueries, scores_.data(), static_cast<int64_t>(tokens_)); }
+  void norms() { k_.norms(view(in_), 0, norms_.data()); }
   void accumulate() {
     k_.accumulate(view(in_), 0, scores_.data(), static_cast<int64_t>(tokens_), kQueries, queries_.data());
   }
@@ -158,6 +159,7 @@ void count_kernels(const Kernels& k, Geometry g, size_t tokens, const Count& cou
   }
   count(at + "absmax", chunk.elements(), [&] { chunk.absmax(); });
   count(at + "dots", chunk.head_elements(), [&] { chunk.dots(); });
+  count(at + "norms", chunk.rows(), [&] { chunk.norms(); });
   count(at + "accumulate", chunk.head_elements(), [&] { chunk.accumulate(); });
   if (g.dim != 128) return;  // what follows knows no dims
   count(at + "softmax", chunk.scores(), [&] { chunk.softmax(); });

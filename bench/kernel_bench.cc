@@ -184,7 +184,7 @@ void cached(benchmark::State& state, const Kernels* k, Geometry g, uint8_t tier,
     } else if (what == "absmax") {
       k->absmax(rows, half.transform(keys_of(g)), largest.data());
     } else if (what == "dots64") {  // 64 queries with one head
-      k->dots(rows, 0, queries.data(), 64, scores.data());
+      k->dots(rows, 0, queries.data(), 64, scores.data(), rows.tokens);
     } else if (what == "accumulate64") {
       k->accumulate(rows, 0, scores.data(), kChunk, 64, queries.data());
     } else if (what == "softmax") {

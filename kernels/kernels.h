@@ -12,7 +12,7 @@ constexpr int32_t kMaxDim = 4096;  // docs/wire-format.md, "Segment header"
 
 // Rows of a chunk in caller memory. Element (t, h, c) is at base + token_offset[t] + h*stride_head + c*stride_elem.
 struct Rows {
-  std::byte* base;              // never written through by stats, pack, absmax, dots, accumulate
+  std::byte* base;              // never written through by stats, pack, absmax, dots, norms, accumulate
   const int64_t* token_offset;  // [tokens] bytes
   int32_t tokens;               // 1..256
   int32_t heads;
@@ -94,9 +94,11 @@ struct Kernels {
   // out is complete all the same, except that a row with a NaN may hold any non-finite value.
   Verdict (*absmax)(const Rows&, const Transform&, float* out);
 
-  // Scores. out[count][tokens] = sum over channels of vectors[i][c] * row[t][head][c], in 16 accumulators (c mod 16),
+  // Scores. out[i*out_stride + t] = sum over channels of vectors[i][c] * row[t][head][c], in 16 accumulators (c mod 16),
   // no FMA, reduced by halves (l with l+8, l+4, l+2, l+1).
-  void (*dots)(const Rows&, int32_t head, const float* vectors, int32_t count, float* out);
+  void (*dots)(const Rows&, int32_t head, const float* vectors, int32_t count, float* out, int64_t out_stride);
+  // out[tokens]: the rows' dot products with themselves.
+  void (*norms)(const Rows&, int32_t head, float* out);
   // out[count][dim] += weights[i][t] * row[t][head][c] for every token in order, one rounding per product and per sum.
   // weights row i starts at weights + i*weight_stride.
   void (*accumulate)(const Rows&, int32_t head, const float* weights, int64_t weight_stride, int32_t count, float* out);

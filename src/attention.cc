@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "error.h"
 #include "kernels/tiers.h"
@@ -12,22 +11,18 @@
 namespace skv {
 namespace {
 
-// Query rows handled together: keeps the logits of a block in L2.
-constexpr int32_t kQueryBlock = 16;
+// Query rows handled together: rows of the cache are read once for them, and their logits and products, two floats a
+// token, should stay in L2.
+constexpr int32_t kFewestRows = 16;
+constexpr int32_t kMostRows = 64;
+constexpr size_t kBlockBytes = size_t{1} << 20;
+
+int32_t rows_of_block(size_t tokens) {
+  const size_t fit = kBlockBytes / (2 * sizeof(float) * std::max<size_t>(tokens, 1));
+  return static_cast<int32_t>(std::clamp<size_t>(fit, kFewestRows, kMostRows));
+}
 
 }  // namespace
-
-void row_norms(const kernels::Rows& rows, int32_t head, float* out) {
-  for (int32_t t = 0; t < rows.tokens; ++t) {
-    const std::byte* row = rows.base + rows.token_offset[t] + head * rows.stride_head;
-    float sum = 0;
-    for (int32_t c = 0; c < rows.dim; ++c) {
-      const float x = tiers::load_element(row + c * rows.stride_elem, rows.dtype);
-      sum += x * x;
-    }
-    out[t] = sum;
-  }
-}
 
 void check_queries(const QueryView& q, const CacheLayer& view, int32_t layer) {
   if (q.heads % view.kv_heads != 0) {
@@ -69,30 +64,27 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
   const uint32_t chunks = chunks_of(tokens, chunk);
   const bool balanced = !errors[0].balance2.empty();
 
+  costs.output = 0;
   costs.mass.assign(tokens, 0.0F);
   costs.half[0].assign(tokens, 0.0F);
   costs.half[1].assign(v_dim == 0 ? 0 : tokens, 0.0F);
   std::vector<float> norms(v_dim == 0 ? 0 : tokens);
   for (uint32_t c = 0; c < chunks && v_dim != 0; ++c) {
     const ChunkRange range = chunk_range(tokens, chunk, c);
-    row_norms(rows_of(cache, layer, SKV_V, range, scratch), head, norms.data() + range.first);
+    k.norms(rows_of(cache, layer, SKV_V, range, scratch), head, norms.data() + range.first);
   }
 
-  std::vector<float> q(kQueryBlock * dim);
-  std::vector<float> q2(kQueryBlock * dim);
-  std::vector<float> attention(kQueryBlock * tokens);
-  std::vector<float> products(v_dim == 0 ? 0 : kQueryBlock * tokens);
-  std::vector<float> part(static_cast<size_t>(kQueryBlock) * tiers::kMaxChunk);
-  std::vector<float> outputs(kQueryBlock * v_dim);
-  const auto spread = [&](std::vector<float>& to, const ChunkRange& range, int32_t rows) {
-    for (int32_t i = 0; i < rows; ++i) {
-      std::memcpy(to.data() + static_cast<size_t>(i) * tokens + range.first,
-                  part.data() + static_cast<size_t>(i) * range.tokens, range.tokens * sizeof(float));
-    }
-  };
+  const int32_t block = std::min(rows_of_block(tokens), total);
+  const auto block_size = static_cast<size_t>(block);
+  const auto stride = static_cast<int64_t>(tokens);
+  std::vector<float> q(block_size * dim);
+  std::vector<float> q2(block_size * dim);
+  std::vector<float> attention(block_size * tokens);
+  std::vector<float> products(v_dim == 0 ? 0 : block_size * tokens);
+  std::vector<float> outputs(block_size * v_dim);
 
-  for (int32_t begin = 0; begin < total; begin += kQueryBlock) {
-    const int32_t rows = std::min(kQueryBlock, total - begin);
+  for (int32_t begin = 0; begin < total; begin += block) {
+    const int32_t rows = std::min(block, total - begin);
     for (int32_t i = 0; i < rows; ++i) {
       const int32_t query = (begin + i) / group;
       const int32_t q_head = head * group + (begin + i) % group;
@@ -108,8 +100,8 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
     }
     for (uint32_t c = 0; c < chunks; ++c) {
       const ChunkRange range = chunk_range(tokens, chunk, c);
-      k.dots(rows_of(cache, layer, SKV_K, range, scratch), head, q.data(), rows, part.data());
-      spread(attention, range, rows);
+      k.dots(rows_of(cache, layer, SKV_K, range, scratch), head, q.data(), rows, attention.data() + range.first,
+             stride);
     }
     for (int32_t i = 0; i < rows; ++i) {
       const int32_t query = (begin + i) / group;
@@ -126,13 +118,13 @@ void attend(Engine& engine, const Cache& cache, int32_t layer, int32_t head, con
     std::fill(outputs.begin(), outputs.end(), 0.0F);
     for (uint32_t c = 0; c < chunks && v_dim != 0; ++c) {
       const ChunkRange range = chunk_range(tokens, chunk, c);
-      k.accumulate(rows_of(cache, layer, SKV_V, range, scratch), head, attention.data() + range.first,
-                   static_cast<int64_t>(tokens), rows, outputs.data());
+      k.accumulate(rows_of(cache, layer, SKV_V, range, scratch), head, attention.data() + range.first, stride, rows,
+                   outputs.data());
     }
     for (uint32_t c = 0; c < chunks && v_dim != 0; ++c) {
       const ChunkRange range = chunk_range(tokens, chunk, c);
-      k.dots(rows_of(cache, layer, SKV_V, range, scratch), head, outputs.data(), rows, part.data());
-      spread(products, range, rows);
+      k.dots(rows_of(cache, layer, SKV_V, range, scratch), head, outputs.data(), rows, products.data() + range.first,
+             stride);
     }
     for (int32_t i = 0; i < rows; ++i) {
       const float* a = attention.data() + static_cast<size_t>(i) * tokens;

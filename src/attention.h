@@ -16,9 +16,6 @@ struct HeadCosts {
   double output = 0;           // sum over queries of |o|^2
 };
 
-// Squared norms of the rows of one head, out[rows.tokens].
-void row_norms(const kernels::Rows& rows, int32_t head, float* out);
-
 // Throws GEOMETRY or STRIDE for queries that do not fit the layer.
 void check_queries(const QueryView& q, const CacheLayer& view, int32_t layer);
 

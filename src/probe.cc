@@ -4,7 +4,9 @@
 #include <spectrumkv.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 
 #include "codec.h"
 #include "error.h"
@@ -73,6 +75,32 @@ std::vector<float> quantized(Engine& engine, const Cache& cache, const Plan& lik
   return out;
 }
 
+// Sums over tokens, in lanes: one chain of additions would be waited for at every token.
+constexpr size_t kLanes = 8;
+struct Sums {
+  double l[kLanes] = {}, l_squares[kLanes] = {}, e[kLanes] = {}, e_squares[kLanes] = {}, moved[kLanes] = {};
+
+  void add(const float* logits, const float* noise, const float* p, size_t count) {
+    float a[3][kLanes] = {};
+    std::copy_n(logits, count, a[0]);
+    std::copy_n(noise, count, a[1]);
+    std::copy_n(p, count, a[2]);
+    for (size_t i = 0; i < kLanes; ++i) {
+      const auto x = static_cast<double>(a[0][i]);
+      const auto y = static_cast<double>(a[1][i]);
+      l[i] += x;
+      l_squares[i] += x * x;
+      e[i] += y;
+      e_squares[i] += y * y;
+      moved[i] += static_cast<double>(a[2][i]) * y;
+    }
+  }
+  std::array<double, 5> all() const {
+    const auto sum = [](const double(&lanes)[kLanes]) { return std::accumulate(lanes, lanes + kLanes, 0.0); };
+    return {sum(l), sum(l_squares), sum(e), sum(e_squares), sum(moved)};
+  }
+};
+
 LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, const QuerySample& queries, int32_t head,
                        int32_t kv_heads, Scratch& scratch) {
   const auto dim = static_cast<size_t>(keys.layer(0).dim[SKV_K]);
@@ -89,38 +117,34 @@ LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, c
   std::vector<float> logits(static_cast<size_t>(count) * tokens);
   std::vector<float> noise(logits.size());
   const ChunkRange all = chunk_range(tokens, tiers::kMaxChunk, 0);
-  engine.kernels().dots(rows_of(keys, 0, SKV_K, all, scratch), head, q.data(), count, logits.data());
-  engine.kernels().dots(rows_of(errors, 0, SKV_K, all, scratch), head, q.data(), count, noise.data());
+  const auto stride = static_cast<int64_t>(tokens);
+  engine.kernels().dots(rows_of(keys, 0, SKV_K, all, scratch), head, q.data(), count, logits.data(), stride);
+  engine.kernels().dots(rows_of(errors, 0, SKV_K, all, scratch), head, q.data(), count, noise.data(), stride);
   double signal_sum = 0;
   double noise_sum = 0;
   double kl_sum = 0;
+  std::vector<float> p(tokens);
+  // The logarithm of the sum of exponentials of `values`, which become their softmax.
+  const auto log_sum = [&](std::vector<float>& values) {
+    const auto top = static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
+    const auto most = static_cast<double>(values[top]);
+    engine.kernels().softmax(values.data(), tokens, 1.0F);
+    return most - std::log(static_cast<double>(values[top]));
+  };
   for (int32_t i = 0; i < count; ++i) {
     const float* l = logits.data() + static_cast<size_t>(i) * tokens;
     const float* e = noise.data() + static_cast<size_t>(i) * tokens;
-    double l_mean = 0;
-    double e_mean = 0;
-    double top = -1e30;
-    double top_with = -1e30;
-    for (size_t t = 0; t < tokens; ++t) {
-      l_mean += static_cast<double>(l[t]) / static_cast<double>(tokens);
-      e_mean += static_cast<double>(e[t]) / static_cast<double>(tokens);
-      top = std::max(top, static_cast<double>(l[t]));
-      top_with = std::max(top_with, static_cast<double>(l[t]) + static_cast<double>(e[t]));
-    }
-    double sum = 0;
-    double sum_with = 0;
-    double weighted = 0;
-    for (size_t t = 0; t < tokens; ++t) {
-      const double a = static_cast<double>(l[t]);
-      const double b = static_cast<double>(e[t]);
-      signal_sum += (a - l_mean) * (a - l_mean);
-      noise_sum += (b - e_mean) * (b - e_mean);
-      const double p = std::exp(a - top);
-      sum += p;
-      sum_with += std::exp(a + b - top_with);
-      weighted += p * -b;
-    }
-    kl_sum += weighted / sum + (std::log(sum_with) + top_with) - (std::log(sum) + top);
+    for (size_t t = 0; t < tokens; ++t) p[t] = l[t] + e[t];
+    const double with_noise = log_sum(p);
+    p.assign(l, l + tokens);
+    const double without = log_sum(p);
+    Sums sums;
+    for (size_t t = 0; t < tokens; t += kLanes) sums.add(l + t, e + t, p.data() + t, std::min(kLanes, tokens - t));
+    const auto [l_sum, l_squares, e_sum, e_squares, moved] = sums.all();
+    const auto n = static_cast<double>(tokens);
+    signal_sum += std::max(0.0, l_squares - l_sum * l_sum / n);
+    noise_sum += std::max(0.0, e_squares - e_sum * e_sum / n);
+    kl_sum += with_noise - without - moved;
   }
   LogitProbe::Head out;
   // All keys alike, or no error at all: nothing that could go wrong.

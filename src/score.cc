@@ -112,33 +112,55 @@ QuerySample sample_of(const QueryView& queries, int32_t dim) {
   return sample;
 }
 
+// So that the last ones to end keep few threads waiting.
+constexpr size_t kUnitsPerThread = 4;
+
+// A layer with queries, and what its rows' errors are.
+struct Asked {
+  int32_t layer = 0;
+  std::optional<HostView> host;  // attention is the host's
+  Transforms transforms[2];
+  HalfErrors errors[2];
+  std::vector<HeadCosts> heads;  // out
+};
+
+// Costs of every head of every layer: one head a unit, and a layer may have one alone.
+void attend_all(Engine& engine, std::span<Asked> layers) {
+  std::vector<std::pair<Asked*, int32_t>> units;
+  for (Asked& asked : layers) {
+    asked.heads.resize(static_cast<size_t>(asked.host->cache().layer(asked.layer).kv_heads));
+    for (size_t head = 0; head < asked.heads.size(); ++head) units.emplace_back(&asked, static_cast<int32_t>(head));
+  }
+  engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
+    const auto& [asked, head] = units[unit];
+    attend(engine, asked->host->cache(), asked->layer, head, *asked->host->queries(), asked->transforms, asked->errors,
+           asked->heads[static_cast<size_t>(head)], scratch);
+  });
+}
+
 // What the queries alone say: weights[half] such that weight x error is the cost, and the attention mass of every
 // token.
-void weigh_by_queries(Engine& engine, const Cache& cache, int32_t layer, const QueryView& queries,
-                      const Transforms transforms[2], const HalfErrors errors[2], const RowValues row_errors[2],
-                      std::vector<float> weights[2], std::vector<float>& mass) {
-  const CacheLayer& view = cache.layer(layer);
+void weigh_by_queries(const Asked& asked, const RowValues row_errors[2], std::vector<float> weights[2],
+                      std::vector<float>& mass) {
+  const CacheLayer& view = asked.host->cache().layer(asked.layer);
+  const QueryView& queries = *asked.host->queries();
   const auto tokens = static_cast<size_t>(view.tokens);
-  std::vector<HeadCosts> heads(static_cast<size_t>(view.kv_heads));
-  engine.run(heads.size(), [&](size_t head, Scratch& scratch) {
-    attend(engine, cache, layer, static_cast<int32_t>(head), queries, transforms, errors, heads[head], scratch);
-  });
   // Relative to the layer's own output: a residual stream sees layers of very different loudness.
   double output = 0;
-  for (const HeadCosts& head : heads) output += head.output;
+  for (const HeadCosts& head : asked.heads) output += head.output;
   const float scale = output > 0 ? static_cast<float>(1.0 / output) : 1.0F;
   for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
     weights[half].assign(tokens, 0.0F);
     const std::vector<float> row_error = row_errors[half].list();
     for (size_t t = 0; t < tokens; ++t) {
       float cost = 0;
-      for (const HeadCosts& head : heads) cost += head.half[half][t];
+      for (const HeadCosts& head : asked.heads) cost += head.half[half][t];
       if (row_error[t] > 0) weights[half][t] = cost / row_error[t] * scale;
     }
   }
   const float per_query = 1.0F / (static_cast<float>(queries.count) * static_cast<float>(queries.heads));
   mass.assign(tokens, 0.0F);
-  for (const HeadCosts& head : heads) {
+  for (const HeadCosts& head : asked.heads) {
     for (size_t t = 0; t < tokens; ++t) mass[t] += head.mass[t] * per_query;
   }
 }
@@ -261,7 +283,7 @@ std::vector<std::vector<float>> key_norms(Engine& engine, const Cache& cache) {
       const kernels::Rows rows = rows_of(from, static_cast<int32_t>(l), SKV_K, range, scratch);
       for (int32_t head = 0; head < view.kv_heads; ++head) {
         float squares[tiers::kMaxChunk];
-        row_norms(rows, head, squares);
+        engine.kernels().norms(rows, head, squares);
         for (uint32_t t = 0; t < range.tokens; ++t) out[l][range.first + t] += std::sqrt(squares[t]);
       }
     }
@@ -288,34 +310,57 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
          layers);
   }
   scores.layers_.resize(layers);
-  int32_t scored = SKV_SCORED_CALLER;
-  HalfErrors errors[2];
-  Priors priors;
+  // Enough layers at once that their heads keep all threads busy; one at a time where a layer is copied from a device.
+  const size_t units_wanted = engine.device() != nullptr ? 1 : kUnitsPerThread * static_cast<size_t>(engine.threads());
+  std::vector<Asked> slots(std::clamp<size_t>(layers, 1, units_wanted));
+  size_t held = 0;
+  size_t units = 0;
+  const auto weigh = [&] {
+    const std::span<Asked> batch(slots.data(), held);
+    attend_all(engine, batch);
+    for (const Asked& asked : batch) {
+      Scores::Layer& layer = scores.layers_[static_cast<size_t>(asked.layer)];
+      weigh_by_queries(asked, layer.errors, layer.by_queries, layer.mass);
+    }
+    held = units = 0;
+  };
   for (size_t l = 0; l < layers; ++l) {
     const auto index = static_cast<int32_t>(l);
     const CacheLayer& view = cache.layer(index);
     Scores::Layer& layer = scores.layers_[l];
-    Transforms transforms[2];
-    default_set(view, transforms);
+    Asked& slot = slots[held];
+    default_set(view, slot.transforms);
     for (int half = 0; half < 2; ++half) {
       // Weights of the caller, and those of queries, are of this very row.
       layer.sampled[half] = !layer.queries && layer.given[half].empty() && scores.every_.given[half].empty();
     }
     layer.sinks = layer.queries ? kSinksAsked : kSinks;  // as plans take them unless told
-    measure_layer(engine, cache, index, transforms, layer.sinks, layer.sampled, errors);
-    const int halves = view.has(SKV_V) ? 2 : 1;
-    for (int half = 0; half < halves; ++half) layer.errors[half] = row_errors(view, transforms[half], errors[half]);
-    if (layer.queries) {
-      check_queries(*layer.queries, view, index);
-      const HostView host(engine.device(), cache, index, &*layer.queries);  // attention is the host's
-      weigh_by_queries(engine, host.cache(), index, *host.queries(), transforms, errors, layer.errors, layer.by_queries,
-                       layer.mass);
-      layer.sample = sample_of(*host.queries(), view.dim[SKV_K]);
-    } else {
+    measure_layer(engine, cache, index, slot.transforms, layer.sinks, layer.sampled, slot.errors);
+    for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
+      layer.errors[half] = row_errors(view, slot.transforms[half], slot.errors[half]);
+    }
+    if (!layer.queries) {
       layer.sample = {};
       layer.mass.clear();
       for (std::vector<float>& none : layer.by_queries) none.clear();
+      continue;
     }
+    check_queries(*layer.queries, view, index);
+    slot.layer = index;
+    slot.host.emplace(engine.device(), cache, index, &*layer.queries);
+    layer.sample = sample_of(*slot.host->queries(), view.dim[SKV_K]);
+    ++held;
+    units += static_cast<size_t>(view.kv_heads);
+    if (units >= units_wanted || held == slots.size()) weigh();
+  }
+  weigh();
+
+  int32_t scored = SKV_SCORED_CALLER;
+  Priors priors;
+  for (size_t l = 0; l < layers; ++l) {
+    const CacheLayer& view = cache.layer(static_cast<int32_t>(l));
+    Scores::Layer& layer = scores.layers_[l];
+    const int halves = view.has(SKV_V) ? 2 : 1;
     const Prior& prior = priors.of(static_cast<size_t>(view.tokens));
     for (int half = 0; half < halves; ++half) {
       layer.caller[half] = false;

@@ -14,7 +14,7 @@ from spectrumkv.eval.steps import Steps
 from spectrumkv.llamacpp import LlamaContext, hash_tokens
 from spectrumkv.plan import Scores
 
-QUERIES = 64
+QUERIES = 16  # as everywhere: docs/results/quality.md
 
 
 def context_of(model: Path, tokens: int, threads: int) -> LlamaContext:

@@ -15,7 +15,8 @@
   Verdict pack(const PackChunk& chunk);                                                                                \
   void unpack(const UnpackChunk& chunk);                                                                               \
   Verdict absmax(const Rows& rows, const Transform& transform, float* out);                                            \
-  void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out);                          \
+  void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out, int64_t out_stride);      \
+  void norms(const Rows& rows, int32_t head, float* out);                                                              \
   void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t weight_stride, int32_t count,          \
                   float* out);                                                                                         \
   void softmax(float* values, size_t n, float scale);                                                                  \

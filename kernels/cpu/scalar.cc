@@ -303,19 +303,34 @@ Verdict absmax(const Rows& rows, const Transform& transform, float* out) {
   return verdict;
 }
 
-void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out) {
+namespace {
+
+float dot(const float* a, const float* b, int32_t dim) {
+  float lane[16] = {};
+  for (int32_t c = 0; c < dim; ++c) lane[c % 16] = lane[c % 16] + a[c] * b[c];
+  for (int32_t half = 8; half >= 1; half /= 2) {
+    for (int32_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
+  }
+  return lane[0];
+}
+
+}  // namespace
+
+void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out, int64_t out_stride) {
   float x[kMaxDim];
   for (int32_t t = 0; t < rows.tokens; ++t) {
     for (int32_t c = 0; c < rows.dim; ++c) x[c] = load_element(element(rows, t, head, c), rows.dtype);
     for (int32_t i = 0; i < count; ++i) {
-      const float* vector = vectors + static_cast<int64_t>(i) * rows.dim;
-      float lane[16] = {};
-      for (int32_t c = 0; c < rows.dim; ++c) lane[c % 16] = lane[c % 16] + vector[c] * x[c];
-      for (int32_t half = 8; half >= 1; half /= 2) {
-        for (int32_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
-      }
-      out[static_cast<int64_t>(i) * rows.tokens + t] = lane[0];
+      out[i * out_stride + t] = dot(vectors + static_cast<int64_t>(i) * rows.dim, x, rows.dim);
     }
+  }
+}
+
+void norms(const Rows& rows, int32_t head, float* out) {
+  float x[kMaxDim];
+  for (int32_t t = 0; t < rows.tokens; ++t) {
+    for (int32_t c = 0; c < rows.dim; ++c) x[c] = load_element(element(rows, t, head, c), rows.dtype);
+    out[t] = dot(x, x, rows.dim);
   }
 }
 

@@ -16,6 +16,9 @@ namespace {
 constexpr int32_t kAccumulators = 16;                    // of a dot product, by definition (kernels.h)
 constexpr int32_t kParts = kAccumulators / kWide;        // vectors that hold them
 constexpr int32_t kTokensAtOnce = kTileBytes / 4 / 512;  // 16 rows of dim 512 as f32
+constexpr int32_t kTurnedDim = 1024;                     // of the rows that dots() turns: 64 KiB of stack
+constexpr int kVectorsAtOnce = 4;  // of dot_turned(): their innermost sums and a row of lanes fit 16 registers
+constexpr int kOutputsAtOnce = HWY_TARGET == HWY_AVX2 ? 2 : 4;  // of add_rows(): four vectors of sums each
 
 // Rows [first, first + count) of a head as f32, [count][dim].
 template <class E>
@@ -61,60 +64,130 @@ HWY_INLINE hn::VFromD<Four> fold(const V (&sum)[kVectors]) {
   }
 }
 
-// Dot products of one vector with kRows rows, 4 or 1: the vector's lanes are loaded once for them.
-template <int kRows>
-HWY_INLINE void dot_rows(const float* vector, const float* x, int32_t dim, float* out) {
+// The dot product of a vector and a row.
+HWY_INLINE void dot_row(const float* vector, const float* x, int32_t dim, float* out) {
   const Wide d;
   const Four d4;
-  hn::VFromD<Wide> sum[kRows][kParts];
-  for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kParts; ++p) sum[r][p] = hn::Zero(d);
-  }
+  hn::VFromD<Wide> sum[kParts];
+  for (int p = 0; p < kParts; ++p) sum[p] = hn::Zero(d);
   int32_t c = 0;
   for (; c + kAccumulators <= dim; c += kAccumulators) {
     for (int p = 0; p < kParts; ++p) {
-      const auto v = hn::LoadU(d, vector + c + p * kWide);
-      for (int r = 0; r < kRows; ++r) {
-        const auto product = hn::Mul(v, hn::LoadU(d, x + static_cast<int64_t>(r) * dim + c + p * kWide));
-        sum[r][p] = hn::Add(sum[r][p], product);
-      }
+      const int32_t at = c + p * kWide;
+      sum[p] = hn::Add(sum[p], hn::Mul(hn::LoadU(d, vector + at), hn::LoadU(d, x + at)));
     }
   }
   if (c < dim) {  // 8 channels are left, of the first 8 accumulators
     HWY_ALIGN float lane[kAccumulators];
-    for (int r = 0; r < kRows; ++r) {
-      for (int p = 0; p < kParts; ++p) hn::Store(sum[r][p], d, lane + p * kWide);
-      for (int32_t l = 0; l < 8; l += 4) {
-        const auto product =
-            hn::Mul(hn::LoadU(d4, vector + c + l), hn::LoadU(d4, x + static_cast<int64_t>(r) * dim + c + l));
-        hn::Store(hn::Add(hn::Load(d4, lane + l), product), d4, lane + l);
-      }
-      for (int p = 0; p < kParts; ++p) sum[r][p] = hn::Load(d, lane + p * kWide);
+    for (int p = 0; p < kParts; ++p) hn::Store(sum[p], d, lane + p * kWide);
+    for (int32_t l = 0; l < 8; l += 4) {
+      const auto product = hn::Mul(hn::LoadU(d4, vector + c + l), hn::LoadU(d4, x + c + l));
+      hn::Store(hn::Add(hn::Load(d4, lane + l), product), d4, lane + l);
     }
+    for (int p = 0; p < kParts; ++p) sum[p] = hn::Load(d, lane + p * kWide);
   }
-  if constexpr (kRows == 4) {  // the last two halvings of all four at once
-    const auto s0 = fold(sum[0]), s1 = fold(sum[1]), s2 = fold(sum[2]), s3 = fold(sum[3]);
-    const auto s01 = hn::Add(hn::InterleaveLower(d4, s0, s1), hn::InterleaveUpper(d4, s0, s1));
-    const auto s23 = hn::Add(hn::InterleaveLower(d4, s2, s3), hn::InterleaveUpper(d4, s2, s3));
-    hn::StoreU(hn::Add(hn::ConcatLowerLower(d4, s23, s01), hn::ConcatUpperUpper(d4, s23, s01)), d4, out);
-  } else {
-    HWY_ALIGN float lane[4];
-    hn::Store(fold(sum[0]), d4, lane);
-    out[0] = (lane[0] + lane[2]) + (lane[1] + lane[3]);
+  HWY_ALIGN float lane[4];
+  hn::Store(fold(sum), d4, lane);
+  *out = (lane[0] + lane[2]) + (lane[1] + lane[3]);
+}
+
+// Up to kWide tokens from `first` on, one a lane: [dim][kWide]. What is in the lanes beyond `count` is unspecified.
+HWY_INLINE void turn_rows(const Rows& rows, int32_t first, int32_t count, int32_t head, std::byte* tile, float* x,
+                          float* turned) {
+  const auto dim = static_cast<int64_t>(rows.dim);
+  const int32_t run = rows_at_once(rows) / 4 * 4;  // at least 8 rows of kTurnedDim
+  for (int32_t at = 0; at < count; at += run) {
+    const int32_t n = HWY_MIN(run, count - at);
+    widen_rows(rows, first + at, n, head, tile, x);
+    for (int32_t t = 0; t < n; t += 4) {
+      for (int64_t missing = n; missing < t + 4; ++missing) {
+        for (int64_t c = 0; c < dim; ++c) x[missing * dim + c] = 0.0F;
+      }
+      for (int64_t c = 0; c < dim; c += 4) {
+        transpose(uint32_t{}, reinterpret_cast<const std::byte*>(x + t * dim + c), dim * 4,
+                  reinterpret_cast<std::byte*>(turned + c * kWide + at + t), kWide * 4);
+      }
+    }
   }
 }
 
-// kLanes channels of one output row over count tokens.
-template <class D, int kVectors>
-HWY_INLINE void add_weighted(const float* weight, const float* x, int32_t count, int32_t dim, float* out) {
-  const D d;
-  hn::VFromD<D> sum[kVectors];
-  for (int p = 0; p < kVectors; ++p) sum[p] = hn::LoadU(d, out + p * lanes<D>());
-  for (int32_t t = 0; t < count; ++t, x += dim) {
-    const auto w = hn::Set(d, weight[t]);
-    for (int p = 0; p < kVectors; ++p) sum[p] = hn::Add(sum[p], hn::Mul(w, hn::LoadU(d, x + p * lanes<D>())));
+// The accumulators l, l + kStep, l + 2 kStep … of kCount vectors' dot products with kWide tokens, added up by halves:
+// the innermost pairs first, so that few are alive at once.
+template <int kStep, int kCount>
+HWY_INLINE void tree(const float* vectors, const float* turned, int32_t dim, int32_t l,
+                     hn::VFromD<Wide> (&sum)[kCount]) {
+  const Wide d;
+  if constexpr (kStep == kAccumulators) {
+    for (int i = 0; i < kCount; ++i) sum[i] = hn::Zero(d);
+    if (l >= dim) return;  // of dim 8
+    const auto first = hn::LoadU(d, turned + static_cast<int64_t>(l) * kWide);
+    for (int i = 0; i < kCount; ++i) sum[i] = hn::Mul(hn::Set(d, vectors[static_cast<int64_t>(i) * dim + l]), first);
+    for (int32_t c = l + kAccumulators; c < dim; c += kAccumulators) {
+      const auto x = hn::LoadU(d, turned + static_cast<int64_t>(c) * kWide);
+      for (int i = 0; i < kCount; ++i) {
+        sum[i] = hn::Add(sum[i], hn::Mul(hn::Set(d, vectors[static_cast<int64_t>(i) * dim + c]), x));
+      }
+    }
+  } else {
+    hn::VFromD<Wide> other[kCount];
+    tree<2 * kStep>(vectors, turned, dim, l, sum);
+    tree<2 * kStep>(vectors, turned, dim, l + kStep, other);
+    for (int i = 0; i < kCount; ++i) sum[i] = hn::Add(sum[i], other[i]);
   }
-  for (int p = 0; p < kVectors; ++p) hn::StoreU(sum[p], d, out + p * lanes<D>());
+}
+
+// kCount vectors' dot products with n turned tokens.
+template <int kCount>
+HWY_INLINE void dot_turned(const float* vectors, const float* turned, int32_t dim, int32_t n, float* out,
+                           int64_t out_stride) {
+  const Wide d;
+  hn::VFromD<Wide> sum[kCount];
+  tree<1>(vectors, turned, dim, 0, sum);
+  for (int i = 0; i < kCount; ++i) {
+    sum[i] = hn::Add(sum[i], hn::Zero(d));  // accumulators begin at 0: never -0
+    float* to = out + i * out_stride;
+    if (n == kWide) {
+      hn::StoreU(sum[i], d, to);
+    } else {
+      HWY_ALIGN float lane[kWide];
+      hn::Store(sum[i], d, lane);
+      for (int32_t t = 0; t < n; ++t) to[t] = lane[t];
+    }
+  }
+}
+
+// kVectors of channels of kCount output rows over n tokens.
+template <class D, int kVectors, int kCount>
+HWY_INLINE void add_weighted(const float* weights, int64_t weight_stride, const float* x, int32_t n, int64_t dim,
+                             float* out) {
+  const D d;
+  hn::VFromD<D> sum[kCount][kVectors];
+  for (int i = 0; i < kCount; ++i) {
+    for (int p = 0; p < kVectors; ++p) sum[i][p] = hn::LoadU(d, out + i * dim + p * lanes<D>());
+  }
+  for (int32_t t = 0; t < n; ++t, x += dim) {
+    hn::VFromD<D> row[kVectors];
+    for (int p = 0; p < kVectors; ++p) row[p] = hn::LoadU(d, x + p * lanes<D>());
+    for (int i = 0; i < kCount; ++i) {
+      const auto w = hn::Set(d, weights[i * weight_stride + t]);
+      for (int p = 0; p < kVectors; ++p) sum[i][p] = hn::Add(sum[i][p], hn::Mul(w, row[p]));
+    }
+  }
+  for (int i = 0; i < kCount; ++i) {
+    for (int p = 0; p < kVectors; ++p) hn::StoreU(sum[i][p], d, out + i * dim + p * lanes<D>());
+  }
+}
+template <int kCount>
+HWY_INLINE void add_rows(const float* weights, int64_t weight_stride, const float* x, int32_t n, int32_t dim,
+                         float* out) {
+  int32_t c = 0;
+  for (; c + 4 * kWide <= dim; c += 4 * kWide) {
+    add_weighted<Wide, 4, kCount>(weights, weight_stride, x + c, n, dim, out + c);
+  }
+  for (; c + kWide <= dim; c += kWide) {
+    add_weighted<Wide, 1, kCount>(weights, weight_stride, x + c, n, dim, out + c);
+  }
+  for (; c < dim; c += 4) add_weighted<Four, 1, kCount>(weights, weight_stride, x + c, n, dim, out + c);
 }
 
 template <class D>
@@ -140,19 +213,47 @@ HWY_INLINE hn::VFromD<D> exp_lanes(D d, hn::VFromD<D> x) {
 
 }  // namespace
 
-void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out) {
+void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out, int64_t out_stride) {
+  HWY_ALIGN std::byte tile[kTileBytes];
+  HWY_ALIGN float x[kTileBytes / 4];
+  const auto dim = static_cast<int64_t>(rows.dim);
+  if (dim <= kTurnedDim) {
+    HWY_ALIGN float turned[kTurnedDim * kWide];
+    for (int64_t i = 0; rows.tokens < kWide && i < dim * kWide; ++i) turned[i] = 0.0F;
+    for (int32_t first = 0; first < rows.tokens; first += kWide) {
+      const int32_t n = HWY_MIN(kWide, rows.tokens - first);
+      turn_rows(rows, first, n, head, tile, x, turned);
+      int32_t i = 0;
+      for (; i + kVectorsAtOnce <= count; i += kVectorsAtOnce) {
+        dot_turned<kVectorsAtOnce>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
+      }
+      for (; i < count; ++i) {
+        dot_turned<1>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
+      }
+    }
+    return;
+  }
+  const int32_t run = rows_at_once(rows);
+  for (int32_t first = 0; first < rows.tokens; first += run) {
+    const int32_t n = HWY_MIN(run, rows.tokens - first);
+    widen_rows(rows, first, n, head, tile, x);
+    for (int32_t i = 0; i < count; ++i) {
+      for (int32_t t = 0; t < n; ++t)
+        dot_row(vectors + i * dim, x + t * dim, rows.dim, out + i * out_stride + first + t);
+    }
+  }
+}
+
+void norms(const Rows& rows, int32_t head, float* out) {
   HWY_ALIGN std::byte tile[kTileBytes];
   HWY_ALIGN float x[kTileBytes / 4];
   const int32_t run = rows_at_once(rows);
   for (int32_t first = 0; first < rows.tokens; first += run) {
     const int32_t n = HWY_MIN(run, rows.tokens - first);
     widen_rows(rows, first, n, head, tile, x);
-    for (int32_t i = 0; i < count; ++i) {
-      const float* vector = vectors + static_cast<int64_t>(i) * rows.dim;
-      float* to = out + static_cast<int64_t>(i) * rows.tokens + first;
-      int32_t t = 0;
-      for (; t + 4 <= n; t += 4) dot_rows<4>(vector, x + static_cast<int64_t>(t) * rows.dim, rows.dim, to + t);
-      for (; t < n; ++t) dot_rows<1>(vector, x + static_cast<int64_t>(t) * rows.dim, rows.dim, to + t);
+    for (int32_t t = 0; t < n; ++t) {
+      const float* row = x + static_cast<int64_t>(t) * rows.dim;
+      dot_row(row, row, rows.dim, out + first + t);
     }
   }
 }
@@ -162,17 +263,19 @@ void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t we
   HWY_ALIGN std::byte tile[kTileBytes];
   HWY_ALIGN float x[kTileBytes / 4];
   const int32_t run = rows_at_once(rows);
-  const int32_t dim = rows.dim;
   for (int32_t first = 0; first < rows.tokens; first += run) {
     const int32_t n = HWY_MIN(run, rows.tokens - first);
     widen_rows(rows, first, n, head, tile, x);
-    for (int32_t i = 0; i < count; ++i) {
-      const float* weight = weights + i * weight_stride + first;
-      float* to = out + static_cast<int64_t>(i) * dim;
-      int32_t c = 0;
-      for (; c + 4 * kWide <= dim; c += 4 * kWide) add_weighted<Wide, 4>(weight, x + c, n, dim, to + c);
-      for (; c + kWide <= dim; c += kWide) add_weighted<Wide, 1>(weight, x + c, n, dim, to + c);
-      for (; c < dim; c += 4) add_weighted<Four, 1>(weight, x + c, n, dim, to + c);
+    const float* weight = weights + first;
+    float* to = out;
+    int32_t i = 0;
+    for (; i + kOutputsAtOnce <= count; i += kOutputsAtOnce) {
+      add_rows<kOutputsAtOnce>(weight, weight_stride, x, n, rows.dim, to);
+      weight += kOutputsAtOnce * weight_stride;
+      to += kOutputsAtOnce * static_cast<int64_t>(rows.dim);
+    }
+    for (; i < count; ++i, weight += weight_stride, to += rows.dim) {
+      add_rows<1>(weight, weight_stride, x, n, rows.dim, to);
     }
   }
 }

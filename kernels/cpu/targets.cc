@@ -10,10 +10,10 @@
 namespace skv::kernels {
 namespace {
 
-#define SKV_TABLE(target, name, space)                                                                  \
-  {                                                                                                     \
-    target, name, space::stats, space::vectors, space::pack, space::unpack, space::absmax, space::dots, \
-        space::accumulate, space::softmax, space::charge, space::digest                                 \
+#define SKV_TABLE(target, name, space)                                                                                \
+  {                                                                                                                   \
+    target, name, space::stats, space::vectors, space::pack, space::unpack, space::absmax, space::dots, space::norms, \
+        space::accumulate, space::softmax, space::charge, space::digest                                               \
   }
 
 constexpr Kernels kScalar = SKV_TABLE(SKV_TARGET_SCALAR, "scalar", scalar);

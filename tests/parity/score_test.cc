@@ -25,13 +25,23 @@ TEST_P(ScoreParity, DotProductsAndWeightedSumsAreTheReferences) {
     const int32_t count = 1 + static_cast<int32_t>(c.seed % 7);
     const auto size = [count](int32_t n) { return static_cast<size_t>(count) * static_cast<size_t>(n); };
     const std::vector<float> q = some(size(c.shape.dim), c.seed);
-    std::vector<float> want(size(c.shape.tokens));
-    std::vector<float> got(want.size());
-    reference().dots(memory.rows(), head, q.data(), count, want.data());
-    GetParam()->dots(memory.rows(), head, q.data(), count, got.data());
+    const int64_t stride = c.shape.tokens + 3;
+    std::vector<float> want(size(c.shape.tokens + 3), -1.0F);  // what lies between the rows stays
+    std::vector<float> got = want;
+    reference().dots(memory.rows(), head, q.data(), count, want.data(), stride);
+    GetParam()->dots(memory.rows(), head, q.data(), count, got.data(), stride);
     EXPECT_TRUE(same(want, got));
 
-    const int64_t stride = c.shape.tokens + 3;
+    std::vector<float> squares(static_cast<size_t>(c.shape.tokens)), others(squares.size());
+    reference().norms(memory.rows(), head, squares.data());
+    GetParam()->norms(memory.rows(), head, others.data());
+    EXPECT_TRUE(same(squares, others));
+    for (int32_t t = 0; t < c.shape.tokens; ++t) {
+      float all = 0;
+      for (int32_t i = 0; i < c.shape.dim; ++i) all += memory.get(t, head, i) * memory.get(t, head, i);
+      ASSERT_NEAR(squares[static_cast<size_t>(t)], all, 1e-4F * all);
+    }
+
     const std::vector<float> weights = some(size(c.shape.tokens + 3), c.seed + 1);
     std::vector<float> sum = some(q.size(), c.seed + 2);
     std::vector<float> other = sum;
@@ -145,7 +155,7 @@ TEST(ScoreReference, DotProductReducesByHalves) {
     for (int i = 0; i < half; ++i) lane[i] = lane[i] + lane[i + half];
   }
   float out;
-  reference().dots(memory.rows(), 0, q.data(), 1, &out);
+  reference().dots(memory.rows(), 0, q.data(), 1, &out, 1);
   EXPECT_EQ(tiers::bits_of(out), tiers::bits_of(lane[0]));
 }
 
