@@ -111,7 +111,7 @@ class Run:
         self.options, self.link, self.steps = options, link, steps
         with steps.step(f"prefill of {options.tokens} tokens"):
             self.capture = Capture(options.tokens, options.weights, options.threads, steps)
-        self.state = memoryview(self.capture.prompt.state).cast("B")
+        self.state = self.capture.prompt.state.data.cast("B")
         self.engine = stack.enter_context(Engine(threads=options.threads))
         self.cache = self.capture.cache(self.capture.prompt)
         endpoint = stack.enter_context(
@@ -182,7 +182,7 @@ class Run:
         prompt = self.capture.evaluate(queries=name != ways.BARE)
         filled = time.monotonic_ns()
         if name == ways.BARE:
-            ways.bare(self.ends, memoryview(prompt.state).cast("B"))
+            ways.bare(self.ends, prompt.state.data.cast("B"))
         else:
             cache = self.capture.cache(prompt)
             with (

@@ -11,7 +11,8 @@ from spectrumkv.eval import text
 from spectrumkv.eval.prompt import Prompt, prefill, set_queries
 from spectrumkv.eval.session import model_file
 from spectrumkv.eval.steps import Steps
-from spectrumkv.llamacpp import LlamaContext, hash_tokens
+from spectrumkv.identity import hash_tokens
+from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.plan import Scores
 
 QUERIES = 16  # as everywhere: docs/results/quality.md

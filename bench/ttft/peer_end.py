@@ -91,9 +91,8 @@ def main() -> int:
             if kind == "start":
                 memory = (ctypes.c_char * command["bytes"])()
                 ctypes.memset(memory, command["fill"], command["bytes"])
-                end = {"mooncake": Mooncake, "nixl": Nixl}[command["peer"]](
-                    command["address"], memory, command["bytes"]
-                )
+                peer = Mooncake if command["peer"] == "mooncake" else Nixl
+                end = peer(command["address"], memory, command["bytes"])
                 say("ready", card=end.card())
             elif kind == "meet":
                 assert end is not None
