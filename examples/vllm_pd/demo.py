@@ -373,12 +373,23 @@ def fresh(count: int, arm: int) -> list[str]:
     return prompts(3 * count, 2000)[arm::3]
 
 
+WARM = 4
+
+
+async def warm(session: aiohttp.ClientSession, url: str, arm: int) -> None:
+    """Requests that are not timed: what both instances do once would be the first arm's."""
+    await gather(lambda text: complete(session, url, text, 8), prompts(3 * WARM, 1500)[arm::3], 4)
+
+
 async def speed(pair: Pair, session: aiohttp.ClientSession, count: int, budget: float | str) -> None:
     print(f"{count} requests, 4 at a time, 32 tokens each, prompts of about 480 tokens:")
     for arm, (name, setting) in enumerate(((f"SpectrumKV, budget {budget}", str(budget)), ("SpectrumKV, raw", "raw"))):
         texts = fresh(count, arm)
         front = proxy(pair.prefill.url, pair.decode.url, pair.logs, "--budget", setting)
         try:
+            first = counts(pair.decode, "loaded")["loaded"]
+            await warm(session, front.url, arm)
+            settle(lambda first=first: counts(pair.decode, "loaded")["loaded"] - first >= WARM, 3)  # type: ignore[misc]
             before = counts(pair.decode, "loaded", "loaded_bytes")
             await load(session, front.url, texts, name)
             settle(lambda before=before: counts(pair.decode, "loaded")["loaded"] - before["loaded"] >= count, 3)  # type: ignore[misc]
@@ -403,6 +414,7 @@ async def example(model: Path, logs: Path, session: aiohttp.ClientSession, count
             first.ready("/health")
             second.ready("/health")
             front = proxy(first.url, second.url, logs)
+            await warm(session, front.url, 2)
             await load(session, front.url, fresh(count, 2), "vLLM ExampleConnector")
         finally:
             for process in (front, second, first):
