@@ -91,6 +91,19 @@ HWY_INLINE void dot_row(const float* vector, const float* x, int32_t dim, float*
   *out = (lane[0] + lane[2]) + (lane[1] + lane[3]);
 }
 
+// Calls use(first, n, x) for runs of tokens with their rows [n][dim] as f32.
+template <class Use>
+HWY_INLINE void each_run(const Rows& rows, int32_t head, const Use& use) {
+  HWY_ALIGN std::byte tile[kTileBytes];
+  HWY_ALIGN float x[kTileBytes / 4];
+  const int32_t run = rows_at_once(rows);
+  for (int32_t first = 0; first < rows.tokens; first += run) {
+    const int32_t n = HWY_MIN(run, rows.tokens - first);
+    widen_rows(rows, first, n, head, tile, x);
+    use(first, n, static_cast<const float*>(x));
+  }
+}
+
 // Up to kWide tokens from `first` on, one a lane: [dim][kWide]. What is in the lanes beyond `count` is unspecified.
 HWY_INLINE void turn_rows(const Rows& rows, int32_t first, int32_t count, int32_t head, std::byte* tile, float* x,
                           float* turned) {
@@ -214,70 +227,52 @@ HWY_INLINE hn::VFromD<D> exp_lanes(D d, hn::VFromD<D> x) {
 }  // namespace
 
 void dots(const Rows& rows, int32_t head, const float* vectors, int32_t count, float* out, int64_t out_stride) {
-  HWY_ALIGN std::byte tile[kTileBytes];
-  HWY_ALIGN float x[kTileBytes / 4];
   const auto dim = static_cast<int64_t>(rows.dim);
-  if (dim <= kTurnedDim) {
-    HWY_ALIGN float turned[kTurnedDim * kWide];
-    for (int64_t i = 0; rows.tokens < kWide && i < dim * kWide; ++i) turned[i] = 0.0F;
-    for (int32_t first = 0; first < rows.tokens; first += kWide) {
-      const int32_t n = HWY_MIN(kWide, rows.tokens - first);
-      turn_rows(rows, first, n, head, tile, x, turned);
-      int32_t i = 0;
-      for (; i + kVectorsAtOnce <= count; i += kVectorsAtOnce) {
-        dot_turned<kVectorsAtOnce>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
+  if (dim > kTurnedDim) {
+    each_run(rows, head, [&](int32_t first, int32_t n, const float* x) HWY_ATTR {
+      for (int32_t i = 0; i < count; ++i) {
+        float* to = out + i * out_stride + first;
+        for (int32_t t = 0; t < n; ++t) dot_row(vectors + i * dim, x + t * dim, rows.dim, to + t);
       }
-      for (; i < count; ++i) {
-        dot_turned<1>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
-      }
-    }
+    });
     return;
   }
-  const int32_t run = rows_at_once(rows);
-  for (int32_t first = 0; first < rows.tokens; first += run) {
-    const int32_t n = HWY_MIN(run, rows.tokens - first);
-    widen_rows(rows, first, n, head, tile, x);
-    for (int32_t i = 0; i < count; ++i) {
-      for (int32_t t = 0; t < n; ++t)
-        dot_row(vectors + i * dim, x + t * dim, rows.dim, out + i * out_stride + first + t);
+  HWY_ALIGN std::byte tile[kTileBytes];
+  HWY_ALIGN float x[kTileBytes / 4];
+  HWY_ALIGN float turned[kTurnedDim * kWide];
+  for (int64_t i = 0; rows.tokens < kWide && i < dim * kWide; ++i) turned[i] = 0.0F;
+  for (int32_t first = 0; first < rows.tokens; first += kWide) {
+    const int32_t n = HWY_MIN(kWide, rows.tokens - first);
+    turn_rows(rows, first, n, head, tile, x, turned);
+    int32_t i = 0;
+    for (; i + kVectorsAtOnce <= count; i += kVectorsAtOnce) {
+      dot_turned<kVectorsAtOnce>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
+    }
+    for (; i < count; ++i) {
+      dot_turned<1>(vectors + i * dim, turned, rows.dim, n, out + i * out_stride + first, out_stride);
     }
   }
 }
 
 void norms(const Rows& rows, int32_t head, float* out) {
-  HWY_ALIGN std::byte tile[kTileBytes];
-  HWY_ALIGN float x[kTileBytes / 4];
-  const int32_t run = rows_at_once(rows);
-  for (int32_t first = 0; first < rows.tokens; first += run) {
-    const int32_t n = HWY_MIN(run, rows.tokens - first);
-    widen_rows(rows, first, n, head, tile, x);
-    for (int32_t t = 0; t < n; ++t) {
-      const float* row = x + static_cast<int64_t>(t) * rows.dim;
-      dot_row(row, row, rows.dim, out + first + t);
-    }
-  }
+  const auto dim = static_cast<int64_t>(rows.dim);
+  each_run(rows, head, [&](int32_t first, int32_t n, const float* x) HWY_ATTR {
+    for (int32_t t = 0; t < n; ++t) dot_row(x + t * dim, x + t * dim, rows.dim, out + first + t);
+  });
 }
 
 void accumulate(const Rows& rows, int32_t head, const float* weights, int64_t weight_stride, int32_t count,
                 float* out) {
-  HWY_ALIGN std::byte tile[kTileBytes];
-  HWY_ALIGN float x[kTileBytes / 4];
-  const int32_t run = rows_at_once(rows);
-  for (int32_t first = 0; first < rows.tokens; first += run) {
-    const int32_t n = HWY_MIN(run, rows.tokens - first);
-    widen_rows(rows, first, n, head, tile, x);
-    const float* weight = weights + first;
-    float* to = out;
+  const auto dim = static_cast<int64_t>(rows.dim);
+  each_run(rows, head, [&](int32_t first, int32_t n, const float* x) HWY_ATTR {
     int32_t i = 0;
     for (; i + kOutputsAtOnce <= count; i += kOutputsAtOnce) {
-      add_rows<kOutputsAtOnce>(weight, weight_stride, x, n, rows.dim, to);
-      weight += kOutputsAtOnce * weight_stride;
-      to += kOutputsAtOnce * static_cast<int64_t>(rows.dim);
+      add_rows<kOutputsAtOnce>(weights + i * weight_stride + first, weight_stride, x, n, rows.dim, out + i * dim);
     }
-    for (; i < count; ++i, weight += weight_stride, to += rows.dim) {
-      add_rows<1>(weight, weight_stride, x, n, rows.dim, to);
+    for (; i < count; ++i) {
+      add_rows<1>(weights + i * weight_stride + first, weight_stride, x, n, rows.dim, out + i * dim);
     }
-  }
+  });
 }
 
 void softmax(float* values, size_t n, float scale) {
