@@ -13,6 +13,8 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "codec.h"
@@ -29,12 +31,10 @@ struct Geometry {
   int32_t block;  // tokens a page; 0: contiguous
 };
 // All at least 256 MiB, far beyond any last-level cache.
-constexpr Geometry kGeometries[] = {{"llama3-8b", 16, 4096, 8, 128, 0},
-                                    {"llama3-8b-paged16", 16, 4096, 8, 128, 16},
-                                    {"llama3-8b-paged32", 16, 4096, 8, 128, 32},
-                                    {"smollm2-135m", 30, 12288, 3, 64, 0},
-                                    {"qwen2.5-7b", 28, 4864, 4, 128, 0},
-                                    {"gemma3-270m", 18, 15360, 1, 256, 0}};
+constexpr Geometry kGeometries[] = {
+    {"llama3-8b", 16, 4096, 8, 128, 0},          {"llama3-8b-paged16", 16, 4096, 8, 128, 16},
+    {"llama3-8b-paged32", 16, 4096, 8, 128, 32}, {"smollm2-135m", 30, 12288, 3, 64, 0},
+    {"qwen2.5-7b", 28, 4864, 4, 128, 0},         {"gemma3-270m", 18, 15360, 1, 256, 0}};
 
 // Aligned to pages, as engines have their caches; of ordinary pages.
 class Memory {
@@ -112,8 +112,14 @@ double copy_seconds(skv::Engine& engine, const Tensor& from, Tensor& to) {
   return seconds(start, Clock::now());
 }
 
+enum class Phase {
+  kEncode,
+  kDecode,          // of bytes nobody looked at yet: all digests are checked before anything is written
+  kDecodeVerified,  // of a payload whose digests were checked already, as they are while skv_recv receives it
+};
+
 void run(benchmark::State& state, const Geometry& g, const char* strategy, int32_t transforms, int32_t threads,
-         bool decode) {
+         Phase phase) {
   Tensor from(g);
   Tensor to(g);
   fill(from);
@@ -142,16 +148,23 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
     skv::decode_layers(engine, *payload, destination, 0, g.layers);
   };
   encode();
-  open_and_decode();
+  const auto verified = skv::Payload::open(buffer, nullptr);
+  skv::decode_layers(engine, *verified, destination, 0, g.layers);
   std::vector<double> ratios;
   double memcpy_total = 0;
   for (auto _ : state) {
     const double copy = copy_seconds(engine, from, to);
     const auto start = Clock::now();
-    if (decode) {
-      open_and_decode();
-    } else {
-      encode();
+    switch (phase) {
+      case Phase::kEncode:
+        encode();
+        break;
+      case Phase::kDecode:
+        open_and_decode();
+        break;
+      case Phase::kDecodeVerified:
+        skv::decode_layers(engine, *verified, destination, 0, g.layers);
+        break;
     }
     const double took = seconds(start, Clock::now());
     state.SetIterationTime(took);
@@ -174,15 +187,17 @@ int main(int argc, char** argv) {
                             {"4bit-plain", "uniform-4", 0},
                             {"8bit-plain", "uniform-8", 0},
                             {"raw", "raw", 1}};
+  constexpr std::pair<const char*, Phase> phases[] = {
+      {"encode", Phase::kEncode}, {"decode", Phase::kDecode}, {"decode_verified", Phase::kDecodeVerified}};
   for (const Geometry& g : kGeometries) {
     for (const Kind& kind : kinds) {
       for (const int32_t threads : {1, 2}) {
-        for (const bool decode : {false, true}) {
-          const std::string name = std::string(decode ? "decode/" : "encode/") + g.name + "/" + kind.name +
-                                   "/threads:" + std::to_string(threads);
+        for (const auto& [title, phase] : phases) {
+          const std::string name =
+              std::string(title) + "/" + g.name + "/" + kind.name + "/threads:" + std::to_string(threads);
           benchmark::RegisterBenchmark(name.c_str(),
-                                       [&g, kind, threads, decode](benchmark::State& state) {
-                                         run(state, g, kind.strategy, kind.transforms, threads, decode);
+                                       [&g, kind, threads, phase = phase](benchmark::State& state) {
+                                         run(state, g, kind.strategy, kind.transforms, threads, phase);
                                        })
               ->UseManualTime()
               ->Iterations(9)

@@ -21,14 +21,28 @@ constexpr int32_t kRunTokens = 32;
 // Values are at most |w| * S * b + |mu|, |w| <= 128; below this they need no saturation, whatever the rounding.
 constexpr float kSafeF16 = 65000.0F;
 
+// Whether every row begins at a multiple of so many bytes.
+bool aligned_to(const Rows& rows, int64_t bytes) {
+  int64_t places = static_cast<int64_t>(reinterpret_cast<uintptr_t>(rows.base)) | rows.stride_head;
+  for (int32_t t = 0; t < rows.tokens; ++t) places |= rows.token_offset[t];
+  return places % bytes == 0;
+}
+
 // Rows are whole vectors that are worth it, and lie where memory takes those past the caches.
 bool streamable(const Rows& rows, int32_t hadamard) {
   const int32_t block = rows.dim / (hadamard == 0 ? kPlainBlocks : hadamard);
   const int32_t stored = unpack_lanes(block) * tiers::element_bytes(rows.dtype);
   if (!contiguous(rows) || stored < kLeastStreamed || block % unpack_lanes(block) != 0) return false;
-  int64_t places = static_cast<int64_t>(reinterpret_cast<uintptr_t>(rows.base)) | rows.stride_head;
-  for (int32_t t = 0; t < rows.tokens; ++t) places |= rows.token_offset[t];
-  return places % stored == 0;
+  return aligned_to(rows, stored);
+}
+
+using Bytes = hn::ScalableTag<uint8_t>;
+
+// The same of rows that are copied.
+bool raw_streamable(const Rows& rows) {
+  const auto stored = static_cast<int64_t>(hn::Lanes(Bytes()));
+  const int64_t row_bytes = static_cast<int64_t>(rows.dim) * tiers::element_bytes(rows.dtype);
+  return contiguous(rows) && stored >= kLeastStreamed && row_bytes % stored == 0 && aligned_to(rows, stored);
 }
 
 struct Unpacker {
@@ -38,6 +52,7 @@ struct Unpacker {
   const UnpackRun quick;  // of rows that cannot leave f16
   const UnpackRun careful;
   const int32_t dim;
+  const bool raw_streams;   // RAW rows past the caches
   uint32_t safe_scale = 0;  // bits of the largest |S| for quick
   Rule rules[5];            // of the tiers
   float half_shares[5];     // tiers::share() / 2
@@ -50,7 +65,8 @@ struct Unpacker {
             work.rows, work.transform.hadamard, affine.any,
             work.stream && streamable(work.rows, work.transform.hadamard) ? Storing::kStreamed : Storing::kQuick)),
         careful(unpack_for(work.rows, work.transform.hadamard, affine.any, Storing::kSaturating)),
-        dim(work.rows.dim) {
+        dim(work.rows.dim),
+        raw_streams(work.stream && work.raw_dtype == work.rows.dtype && raw_streamable(work.rows)) {
     const float room = kSafeF16 - largest(work.transform.mean);
     const float factor = 128.0F * HWY_MAX(largest(work.transform.balance), 1.0F);
     if (room > 0.0F) safe_scale = tiers::f32_to_f16(room / factor);
@@ -144,6 +160,16 @@ void Unpacker::tokens(int32_t first, int32_t end, int32_t first_head, int32_t he
 void Unpacker::raw_row(const std::byte* from, std::byte* to) const {
   const int32_t raw_bytes = tiers::element_bytes(chunk.raw_dtype);
   const int32_t bytes = tiers::element_bytes(chunk.rows.dtype);
+  if (raw_streams) {
+    const Bytes d;
+    const size_t step = hn::Lanes(d);
+    auto* at = reinterpret_cast<uint8_t*>(to);
+    const auto* source = reinterpret_cast<const uint8_t*>(from);
+    for (size_t i = 0; i < static_cast<size_t>(dim) * static_cast<size_t>(bytes); i += step) {
+      hn::Stream(hn::LoadU(d, source + i), d, at + i);
+    }
+    return;
+  }
   if (chunk.raw_dtype == chunk.rows.dtype) {
     std::memcpy(to, from, static_cast<size_t>(dim) * static_cast<size_t>(bytes));
     return;
