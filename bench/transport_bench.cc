@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inline plane beside a bare socket: the same bytes, the same buffers, two threads, over loopback TCP. Every round
 // runs each way once, in an order that changes, and the medians of a round's ratios are reported, so that a machine
-// that slows down slows all. Digests are always on; what they cost is measured by digesting the same bytes alone.
+// that slows down slows all. Digests are always on; what they cost is measured by bare sockets whose ends digest as the
+// library's do, each leaf just before it is sent and once it has come, and by digesting the same bytes alone.
 //
-//   bench/transport_bench [MIB] [ROUNDS] [CHUNK_KIB]      default 256 21 256
+//   bench/transport_bench [MIB] [ROUNDS] [CHUNK_KIB] [WAY]      default 256 21 256; WAY: only ways with this in their
+//   names
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -17,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,6 +48,23 @@ double seconds(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Digests of what is there of a transfer, leaf by leaf.
+class Leaves {
+ public:
+  void advance(std::span<const std::byte> bytes, std::size_t have) {
+    for (; done_ < have; done_ = std::min(done_ + kLeafBytes, bytes.size())) {
+      const std::size_t leaf = std::min(kLeafBytes, bytes.size() - done_);
+      if (have - done_ < leaf) return;
+      sum_ += digest64(bytes.subspan(done_, leaf));
+    }
+  }
+  std::uint64_t sum() const noexcept { return sum_; }
+
+ private:
+  std::size_t done_ = 0;
+  std::uint64_t sum_ = 0;
+};
+
 // A connected pair of TCP sockets on the loopback interface.
 class BareSockets {
  public:
@@ -69,17 +89,20 @@ class BareSockets {
     ::close(to_);
   }
   // Until the receiver's one byte of thanks is back, as a transfer lasts until DONE.
-  void move(const Bytes& bytes, Bytes& target) const {
+  void move(const Bytes& bytes, Bytes& target, Leaves* sent = nullptr, Leaves* received = nullptr) const {
     std::thread receiver([&] {
       for (std::size_t have = 0; have < target.size();) {
         const ssize_t n = ::recv(to_, target.data() + have, target.size() - have, 0);
         must(n > 0, "recv");
         have += static_cast<std::size_t>(n);
+        if (received != nullptr) received->advance(target, have);
       }
       must(::send(to_, "k", 1, 0) == 1, "send");
     });
     for (std::size_t done = 0; done < bytes.size();) {
-      const ssize_t n = ::send(from_, bytes.data() + done, std::min(chunk, bytes.size() - done), 0);
+      const std::size_t size = std::min(chunk, bytes.size() - done);
+      if (sent != nullptr) sent->advance(bytes, done + size);
+      const ssize_t n = ::send(from_, bytes.data() + done, size, 0);
       must(n > 0, "send");
       done += static_cast<std::size_t>(n);
     }
@@ -149,6 +172,9 @@ double perftest(std::size_t size) {
   return rate;
 }
 
+const char* const kDigested = "bare socket, digested";
+const char* const kUcx = "ucx, 32 layers";
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -160,8 +186,9 @@ int main(int argc, char** argv) try {
   const std::size_t size = (argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 256) << 20;
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 21;
   if (argc > 3) chunk = std::strtoul(argv[3], nullptr, 10) << 10;
+  const std::string only = argc > 4 ? argv[4] : "";
   if (size == 0 || rounds < 1 || chunk == 0) {
-    std::fprintf(stderr, "usage: transport_bench [MIB] [ROUNDS] [CHUNK_KIB]\n");
+    std::fprintf(stderr, "usage: transport_bench [MIB] [ROUNDS] [CHUNK_KIB] [WAY]\n");
     return 2;
   }
   Bytes bytes(size), target(size);
@@ -193,15 +220,25 @@ int main(int argc, char** argv) try {
     const char* name;
     std::function<void()> work;
     bool moves;
-    std::vector<double> times, ratios;
+    std::vector<double> times, ratios;  // ratios: the bare socket's time to this
   };
   std::vector<Way> ways;
   ways.push_back({"bare socket", [&] { bare.move(bytes, target); }, true, {}, {}});
+  ways.push_back({kDigested,
+                  [&] {
+                    Leaves sent, received;
+                    bare.move(bytes, target, &sent, &received);
+                    must(sent.sum() == received.sum(), "digests");
+                    sum += sent.sum();
+                  },
+                  true,
+                  {},
+                  {}});
   ways.push_back({"inline tcp, 32 layers", [&] { plain.move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"inline unix, 32 layers", [&] { local.move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"inproc, 32 layers", [&] { inproc.move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"inline tcp with tls_psk", [&] { tls.move(bytes, target, 32); }, true, {}, {}});
-  if (ucx) ways.push_back({"ucx, 32 layers", [&] { ucx->move(bytes, target, 32); }, true, {}, {}});
+  if (ucx) ways.push_back({kUcx, [&] { ucx->move(bytes, target, 32); }, true, {}, {}});
   ways.push_back({"digests of one end alone",
                   [&] {
                     for (std::size_t at = 0; at < size; at += kLeafBytes) {
@@ -211,6 +248,16 @@ int main(int argc, char** argv) try {
                   false,
                   {},
                   {}});
+  if (!only.empty()) {
+    ways.erase(std::remove_if(ways.begin() + 1, ways.end(),
+                              [&](const Way& way) { return std::string(way.name).find(only) == std::string::npos; }),
+               ways.end());
+  }
+  const auto find = [&](const char* name) {
+    const auto at = std::find_if(ways.begin(), ways.end(), [&](const Way& way) { return way.name == name; });
+    return at == ways.end() ? nullptr : &*at;
+  };
+  const Way* by_ucx = find(kUcx);
   for (int round = -1; round < rounds; round++) {  // the first warms up
     std::vector<double> times(ways.size());
     for (std::size_t i = 0; i < ways.size(); i++) {
@@ -223,8 +270,8 @@ int main(int argc, char** argv) try {
       ways[w].times.push_back(times[w]);
       ways[w].ratios.push_back(times[0] / times[w]);
     }
-    if (!ucx) continue;
-    const double rate = perftest(size), own = times[ways.size() - 2];
+    if (by_ucx == nullptr) continue;
+    const double rate = perftest(size), own = times[static_cast<std::size_t>(by_ucx - ways.data())];
     if (rate > 0) by_perftest.push_back(static_cast<double>(size) / own / rate);
   }
   std::printf("%zu MiB, %d rounds, medians (check %016llx)\n", size >> 20, rounds,
@@ -234,16 +281,16 @@ int main(int argc, char** argv) try {
     std::printf("%-26s %8.1f ms %7.2f GB/s  %5.2f x bare\n", way.name, time * 1e3,
                 static_cast<double>(size) / time / 1e9, median(way.ratios));
   }
-  std::vector<double> cost;
-  for (std::size_t i = 0; i < ways[1].times.size(); i++) cost.push_back(ways.back().times[i] / ways[1].times[i]);
   if (!by_perftest.empty()) {
     std::printf("ucx is %.2f x ucx_perftest's active messages of %zu KiB (median of %zu rounds)\n", median(by_perftest),
                 chunk >> 10, by_perftest.size());
-  } else if (ucx) {
+  } else if (by_ucx != nullptr) {
     std::printf("SKIPPED the comparison with ucx_perftest: it is not installed (Debian: ucx-utils)\n");
   }
-  std::printf("digests are %.1f %% of an inline tcp transfer's time (both ends digest, side by side)\n",
-              100 * median(cost));
+  if (const Way* digested = find(kDigested)) {
+    std::printf("digests of both ends, side by side, are %.1f %% of a bare socket's transfer with them\n",
+                100 * (1 - median(digested->ratios)));
+  }
   return 0;
 } catch (const skv::Error& error) {
   std::fprintf(stderr, "%s: %s\n", skv::status_name(error.status()), error.message().c_str());
