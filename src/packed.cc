@@ -9,6 +9,7 @@
 #include <cstring>
 #include <new>
 
+#include "byte_columns.h"
 #include "error.h"
 #include "payload_fields.h"
 
@@ -20,71 +21,121 @@ using ull = unsigned long long;
 constexpr char kMagic[] = "SKVP";
 constexpr char kRecordMagic[] = "SEGP";
 constexpr uint8_t kMajor = 1;
-constexpr uint64_t kEntryBytes = 8;  // of a record's table: plain bytes, bytes
+constexpr uint64_t kEntryBytes = 8;  // of a record's table: plain bytes (3), element bytes (1), bytes (4)
 constexpr uint32_t kMethodZstd = 1;
+constexpr uint32_t kMethodColumns = 2;  // as 1, and pieces of elements may be in columns
 // Level 1 gives the bytes of level 3 to 0.3 %; negative levels leave out the entropy coding that all gain is from
 // (docs/results/quality.md).
 constexpr int kLevel = 1;
+// No search worth the name. With entropy coding asked for this is what a column of exponents wants: level 1 is slower
+// and gains nothing on them; without it, what a column of low bits wants: stored, unless it is all alike.
+constexpr int kQuickLevel = -100;
+
+// How a piece may be made smaller.
+enum class Way : uint8_t { kStore, kZstd, kColumns };
 
 // Where a segment is cut: at its sections, each in pieces of at most 128 KiB. Planes 2 and 3 are as good as random: not
 // worth zstd's time.
 struct Cut {
   Extent extent;
-  bool pack;
+  Way way;
 };
 std::vector<Cut> cuts_of(const SegmentLayout& layout) {
   std::vector<Cut> cuts;
-  const auto add = [&](uint64_t begin, uint64_t end, bool pack) {
+  const auto add = [&](uint64_t begin, uint64_t end, Way way) {
     for (; begin < end; begin += std::min(kPieceBytes, end - begin)) {
-      cuts.push_back({{begin, std::min(kPieceBytes, end - begin)}, pack});
+      cuts.push_back({{begin, std::min(kPieceBytes, end - begin)}, way});
     }
   };
   uint64_t at = 0;
-  const auto section = [&](const Extent& extent, bool pack) {
+  const auto section = [&](const Extent& extent, Way way) {
     if (extent.bytes == 0) return;
-    add(at, extent.offset, false);  // the segment's header, then what pads
-    add(extent.offset, extent.offset + extent.bytes, pack);
+    add(at, extent.offset, Way::kStore);  // the segment's header, then what pads
+    add(extent.offset, extent.offset + extent.bytes, way);
     at = extent.offset + extent.bytes;
   };
   for (const HalfLayout& h : layout.half) {
-    section(h.vectors, true);
-    section(h.map, true);
+    section(h.vectors, Way::kZstd);
+    section(h.map, Way::kZstd);
   }
   for (const HalfLayout& h : layout.half) {
-    section(h.scales, true);
-    section(h.two, true);
-    section(h.nibble, true);
-    section(h.plane2, false);
-    section(h.plane3, false);
-    section(h.raw, true);
+    section(h.scales, Way::kZstd);
+    section(h.two, Way::kZstd);
+    section(h.nibble, Way::kZstd);
+    section(h.plane2, Way::kStore);
+    section(h.plane3, Way::kStore);
+    section(h.raw, Way::kColumns);
   }
-  add(at, layout.bytes, false);
+  add(at, layout.bytes, Way::kStore);
   return cuts;
 }
+
+class Packer {
+ public:
+  Packer()
+      : zstd_(context(kLevel)), entropy_(context(kQuickLevel)), quick_(context(kQuickLevel)), columns_(kPieceBytes) {
+    // Not in zstd's stable interface: one without it packs these columns at the level of the rest.
+    if (ZSTD_isError(ZSTD_CCtx_setParameter(entropy_.get(), ZSTD_c_experimentalParam5, kEntropy)) != 0) {
+      ZSTD_CCtx_setParameter(entropy_.get(), ZSTD_c_compressionLevel, kLevel);
+    }
+    made_.resize(2 * ZSTD_compressBound(kPieceBytes));  // four columns' frames and what they may have more
+  }
+
+  // Frames that give the piece, or its columns. Valid until the next call.
+  std::span<const std::byte> pack(std::span<const std::byte> piece) {
+    return std::span(made_).first(frame(zstd_.get(), piece, 0));
+  }
+  std::span<const std::byte> pack(std::span<const std::byte> piece, uint32_t element_bytes) {
+    split_columns(piece, element_bytes, columns_.data());
+    const size_t rows = piece.size() / element_bytes;
+    size_t size = 0;
+    for (uint32_t c = 0; c < element_bytes; ++c) {
+      size += frame(c == 0 ? entropy_.get() : quick_.get(), std::span(columns_).subspan(c * rows, rows), size);
+    }
+    return std::span(made_).first(size);
+  }
+
+ private:
+  using Context = std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)>;
+  static constexpr int kEntropy = 1;  // ZSTD_c_literalCompressionMode: always
+
+  static Context context(int level) {
+    Context made(ZSTD_createCCtx(), ZSTD_freeCCtx);
+    if (made == nullptr) throw std::bad_alloc();
+    ZSTD_CCtx_setParameter(made.get(), ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_setParameter(made.get(), ZSTD_c_contentSizeFlag, 0);
+    return made;
+  }
+  size_t frame(ZSTD_CCtx* context, std::span<const std::byte> from, size_t at) {
+    const size_t size = ZSTD_compress2(context, made_.data() + at, made_.size() - at, from.data(), from.size());
+    if (ZSTD_isError(size) != 0) fail(SKV_E_INTERNAL, "zstd: %s", ZSTD_getErrorName(size));
+    return size;
+  }
+
+  Context zstd_, entropy_, quick_;
+  std::vector<std::byte> columns_, made_;
+};
 
 std::vector<std::byte> record_of(std::span<const std::byte> segment, const Segment& of, Digest digest, bool pack) {
   const std::vector<Cut> cuts = cuts_of(of.layout);
   const uint64_t body = kRecordHeaderBytes + kEntryBytes * cuts.size();
   std::vector<std::byte> record(body + segment.size() + kSectionAlign);
-  const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
-  if (context == nullptr) throw std::bad_alloc();
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, kLevel);
-  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
-  std::vector<std::byte> scratch(ZSTD_compressBound(kPieceBytes));
+  const auto element_bytes = raw_element_bytes(of.shape);
+  Packer packer;
   uint64_t at = body;
   for (size_t i = 0; i < cuts.size(); ++i) {
-    const Extent& from = cuts[i].extent;
-    size_t size = from.bytes;
-    if (pack && cuts[i].pack) {
-      const size_t made =
-          ZSTD_compress2(context.get(), scratch.data(), scratch.size(), segment.data() + from.offset, from.bytes);
-      if (ZSTD_isError(made) != 0) fail(SKV_E_INTERNAL, "zstd: %s", ZSTD_getErrorName(made));
-      size = std::min(size, made);
-    }
-    std::memcpy(record.data() + at, size < from.bytes ? scratch.data() : segment.data() + from.offset, size);
-    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i, static_cast<uint32_t>(from.bytes));
-    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i + 4, static_cast<uint32_t>(size));
-    at += size;
+    const std::span<const std::byte> plain = segment.subspan(cuts[i].extent.offset, cuts[i].extent.bytes);
+    const Way way = pack ? cuts[i].way : Way::kStore;
+    std::span<const std::byte> made = plain;
+    if (way == Way::kZstd) made = packer.pack(plain);
+    if (way == Way::kColumns) made = packer.pack(plain, element_bytes);
+    const bool smaller = made.size() < plain.size();
+    if (!smaller) made = plain;
+    std::memcpy(record.data() + at, made.data(), made.size());
+    const uint32_t columns = smaller && way == Way::kColumns ? element_bytes : 0;
+    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i, static_cast<uint32_t>(plain.size()) | columns << 24U);
+    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i + 4, static_cast<uint32_t>(made.size()));
+    at += made.size();
   }
   record.resize(align_up(at));
   std::memcpy(record.data(), kRecordMagic, 4);
@@ -129,8 +180,9 @@ PackedHeader parse_packed_header(std::span<const std::byte> bytes) {
   if ((take<uint32_t>(bytes, 8) & 0xFFFFU) != 0) {
     fail(SKV_E_FEATURE, "packed flags %08x: bits 0-15 need a newer reader", take<uint32_t>(bytes, 8));
   }
-  if (take<uint32_t>(bytes, 32) != kMethodZstd) {
-    fail(SKV_E_FEATURE, "packed method %u needs a newer reader", take<uint32_t>(bytes, 32));
+  header.method = take<uint32_t>(bytes, 32);
+  if (header.method != kMethodZstd && header.method != kMethodColumns) {
+    fail(SKV_E_FEATURE, "packed method %u needs a newer reader", header.method);
   }
   header.total_bytes = take<uint64_t>(bytes, 16);
   header.plain_bytes = take<uint64_t>(bytes, 24);
@@ -148,7 +200,8 @@ PackedHeader parse_packed_header(std::span<const std::byte> bytes) {
 }
 
 Record parse_record(std::span<const std::byte> left, uint32_t ordinal, uint64_t offset, uint64_t plain_offset,
-                    uint64_t plain_left) {
+                    const PackedHeader& header) {
+  const uint64_t plain_left = header.plain_bytes - plain_offset;
   if (left.size() < kRecordHeaderBytes) {
     fail(SKV_E_MALFORMED, "record %u: %zu bytes left for its 64-byte header", ordinal, left.size());
   }
@@ -183,13 +236,21 @@ Record parse_record(std::span<const std::byte> left, uint32_t ordinal, uint64_t 
   for (uint32_t i = 0; i < pieces; ++i) {
     Piece& piece = record.pieces.emplace_back();
     piece.plain_offset = plain;
-    piece.plain_bytes = take<uint32_t>(left, kRecordHeaderBytes + kEntryBytes * i);
+    const auto entry = take<uint32_t>(left, kRecordHeaderBytes + kEntryBytes * i);
+    piece.plain_bytes = entry & 0xFFFFFFU;
+    piece.element_bytes = entry >> 24U;
     piece.offset = at;
     piece.bytes = take<uint32_t>(left, kRecordHeaderBytes + kEntryBytes * i + 4);
     if (piece.plain_bytes == 0 || piece.plain_bytes > kPieceBytes || piece.bytes == 0 ||
         piece.bytes > piece.plain_bytes) {
       fail(SKV_E_MALFORMED, "record %u: piece %u has %u bytes packed to %u, wanted 1..131072 and no more", ordinal, i,
            piece.plain_bytes, piece.bytes);
+    }
+    const uint32_t columns = piece.element_bytes;
+    if (columns != 0 && (header.method != kMethodColumns || (columns != 2 && columns != 4) ||
+                         piece.plain_bytes % columns != 0 || piece.bytes == piece.plain_bytes)) {
+      fail(SKV_E_MALFORMED, "record %u: piece %u of %u bytes packed to %u has elements of %u bytes, method %u", ordinal,
+           i, piece.plain_bytes, piece.bytes, columns, header.method);
     }
     plain += piece.plain_bytes;
     at += piece.bytes;
@@ -232,7 +293,9 @@ void Unpacker::unpack(std::span<const std::byte> record, const Piece& piece, uin
     std::memcpy(out, from, piece.bytes);
     return;
   }
-  const size_t got = ZSTD_decompressDCtx(context_->it.get(), out, piece.plain_bytes, from, piece.bytes);
+  if (piece.element_bytes != 0) columns_.resize(kPieceBytes);
+  std::byte* to = piece.element_bytes != 0 ? columns_.data() : out;
+  const size_t got = ZSTD_decompressDCtx(context_->it.get(), to, piece.plain_bytes, from, piece.bytes);
   if (ZSTD_isError(got) != 0) {
     fail(SKV_E_MALFORMED, "record %u: piece at byte %llu is no zstd frame: %s", ordinal, static_cast<ull>(piece.offset),
          ZSTD_getErrorName(got));
@@ -241,6 +304,7 @@ void Unpacker::unpack(std::span<const std::byte> record, const Piece& piece, uin
     fail(SKV_E_MALFORMED, "record %u: piece at byte %llu gives %zu bytes, wanted %u", ordinal,
          static_cast<ull>(piece.offset), got, piece.plain_bytes);
   }
+  if (piece.element_bytes != 0) join_columns({to, got}, piece.element_bytes, out);
 }
 
 std::vector<std::byte> pack_segment(std::span<const std::byte> segment, const Segment& of, Digest digest) {
@@ -259,7 +323,7 @@ void write_packed_header(std::span<std::byte, kPackedHeaderBytes> out, const Pac
   put(out, 12, header.layer_count);
   put(out, 16, header.total_bytes);
   put(out, 24, header.plain_bytes);
-  put(out, 32, kMethodZstd);
+  put(out, 32, header.method);
   put(out, 56, static_cast<uint64_t>(XXH3_64bits(out.data(), 56)));
 }
 

@@ -24,13 +24,15 @@ struct PackedHeader {
   uint32_t layer_count = 0;
   uint64_t total_bytes = 0;
   uint64_t plain_bytes = 0;
+  uint32_t method = 2;  // what is written
 };
 
 struct Piece {
   uint64_t plain_offset = 0;  // from the segment's first byte
   uint32_t plain_bytes = 0;
-  uint64_t offset = 0;  // from the record's first byte
-  uint32_t bytes = 0;   // equal to plain_bytes: stored as it is
+  uint32_t element_bytes = 0;  // packed as columns of elements of 2 or 4 bytes; 0: in order
+  uint64_t offset = 0;         // from the record's first byte
+  uint32_t bytes = 0;          // equal to plain_bytes: stored as it is
 };
 
 // One segment, packed.
@@ -49,9 +51,9 @@ constexpr uint64_t kPackedFrontBytes = kPackedHeaderBytes + kHeaderBytes;
 
 // --- reader: throws the text's statuses. bytes: the whole packed payload's memory, of which only the header is read.
 PackedHeader parse_packed_header(std::span<const std::byte> bytes);
-// left starts at the record's first byte; plain_left: bytes of the payload from plain_offset on.
+// left starts at the record's first byte; plain_offset: of its segment, within the header's plain bytes.
 Record parse_record(std::span<const std::byte> left, uint32_t ordinal, uint64_t offset, uint64_t plain_offset,
-                    uint64_t plain_left);
+                    const PackedHeader& header);
 // Throws CHECKSUM.
 void verify_record(std::span<const std::byte> record, const Record& of, uint32_t ordinal, Digest digest);
 
@@ -67,6 +69,7 @@ class Unpacker {
  private:
   struct Context;
   std::unique_ptr<Context> context_;
+  std::vector<std::byte> columns_;
 };
 
 // --- writer

@@ -54,7 +54,7 @@ SegmentLayout layout_of(const SegmentShape& shape, const TierCounts counts[2], c
     place(h.plane1, 0);
     place(h.plane2, (uint64_t{rows[3]} + rows[4]) * (elements / 4));
     place(h.plane3, rows[4] * (elements / 4));
-    place(h.raw, rows[5] * elements * (shape.raw_dtype == 3 ? 4 : 2));
+    place(h.raw, rows[5] * elements * raw_element_bytes(shape));
   }
   layout.bytes = align_up(at);
   return layout;

@@ -3,6 +3,8 @@
 // and no devices.
 #pragma once
 
+#include <spectrumkv.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +49,7 @@ struct SegmentShape {
   uint8_t transforms[2];
   uint8_t group;
 };
+inline uint32_t raw_element_bytes(const SegmentShape& shape) { return shape.raw_dtype == SKV_F32 ? 4 : 2; }
 
 // Rows by tier; 6 and 7 stay 0.
 struct TierCounts {

@@ -27,7 +27,7 @@ const Record& Payload::PackedSource::add(uint64_t end) {
   const auto ordinal = static_cast<uint32_t>(records.size());
   const uint64_t at = records.empty() ? kPackedFrontBytes : records.back().offset + records.back().bytes;
   const uint64_t plain_at = records.empty() ? kHeaderBytes : records.back().plain_offset + records.back().plain_bytes;
-  records.push_back(parse_record(bytes.subspan(at, end - at), ordinal, at, plain_at, header.plain_bytes - plain_at));
+  records.push_back(parse_record(bytes.subspan(at, end - at), ordinal, at, plain_at, header));
   done.emplace_back(records.back().pieces.size(), uint8_t{0});
   return records.back();
 }

@@ -45,7 +45,7 @@ struct Cursors {
         plane1(segment, layout.plane1, elements / 4),
         plane2(segment, layout.plane2, elements / 4),
         plane3(segment, layout.plane3, elements / 4),
-        raw(segment, layout.raw, elements * (shape.raw_dtype == SKV_F32 ? 4 : 2)) {}
+        raw(segment, layout.raw, elements * raw_element_bytes(shape)) {}
 };
 
 // Rows of equal tiers, before and after.

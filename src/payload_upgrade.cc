@@ -91,7 +91,7 @@ SegmentLayout upgrade_layout_of(const SegmentShape& shape, const StepCounts step
     place(h.plane1, rows.plane1 * (elements / 4));
     place(h.plane2, rows.plane2 * (elements / 4));
     place(h.plane3, rows.plane3 * (elements / 4));
-    place(h.raw, rows.raw * elements * (shape.raw_dtype == SKV_F32 ? 4 : 2));
+    place(h.raw, rows.raw * elements * raw_element_bytes(shape));
   }
   layout.bytes = align_up(at);
   return layout;

@@ -18,15 +18,28 @@ PIECE = 131072
 MAX_EXPANSION = 64
 
 
-def unpack_piece(data: bytes, plain: int) -> bytes:
+def unpack_piece(data: bytes, plain: int, element: int) -> bytes:
     if len(data) == plain:
         return data
+    out, left = b"", data
     try:
-        out = zstandard.ZstdDecompressor().decompress(data, max_output_size=plain, allow_extra_data=False)
+        while left:  # frame by frame
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            out += frame.decompress(left)
+            require(frame.eof, "MALFORMED", "piece ends in a frame")
+            left = frame.unused_data
     except zstandard.ZstdError as error:
         raise RefusedError("MALFORMED", f"piece: {error}") from error
     require(len(out) == plain, "MALFORMED", "piece size")
-    return out
+    if element == 0:
+        return out
+    columns = [out[i * plain // element : (i + 1) * plain // element] for i in range(element)]
+    return b"".join(bytes(reversed(of)) for of in zip(*columns))  # the highest came first
+
+
+def columns_of(piece: bytes, element: int) -> list[bytes]:
+    """The highest byte of every element, then the next, ... the lowest."""
+    return [piece[element - 1 - i :: element] for i in range(element)]
 
 
 def unpack(data: bytes) -> bytes:
@@ -40,7 +53,7 @@ def unpack(data: bytes) -> bytes:
     require(1 <= layers <= 4096, "MALFORMED", "layer count")
     require(minor > 0 or not any(data[36:56]), "MALFORMED", "reserved")
     require(flags & 0xFFFF == 0, "FEATURE", "flags")
-    require(method == 1, "FEATURE", "method")
+    require(method in (1, 2), "FEATURE", "method")
     require(total <= len(data), "TRUNCATED", "packed payload")
     require(total == len(data), "TRAILING", "packed payload")
     require(plain >= HEADER + SEGMENT_HEADER and plain // MAX_EXPANSION <= len(data), "MALFORMED", "plain bytes")
@@ -60,8 +73,12 @@ def unpack(data: bytes) -> bytes:
         segment = bytearray()
         for i in range(pieces):
             piece, packed = struct.unpack_from("<II", record, RECORD_HEADER + 8 * i)
+            piece, element = piece & 0xFFFFFF, piece >> 24
             require(1 <= packed <= piece <= PIECE and begin + packed <= size, "MALFORMED", "piece sizes")
-            segment += unpack_piece(record[begin : begin + packed], piece)
+            if element:
+                require(method == 2 and element in (2, 4), "MALFORMED", "element bytes")
+                require(piece % element == 0 and packed < piece, "MALFORMED", "columns")
+            segment += unpack_piece(record[begin : begin + packed], piece, element)
             begin += packed
         require(len(segment) == segment_bytes, "MALFORMED", "plain bytes of a record")
         require(-(-begin // 16) * 16 == size and not any(record[begin:]), "MALFORMED", "padding")
@@ -73,20 +90,33 @@ def unpack(data: bytes) -> bytes:
     return bytes(out)
 
 
-def pack(data: bytes, cut: int = 1000, level: int = 19) -> bytes:
-    """A packed payload with a cut every so many bytes, wherever sections begin."""
+def pack(data: bytes, cut: int = 1000, level: int = 19, element: int = 0) -> bytes:
+    """A packed payload with a cut every so many bytes, wherever sections begin.
+
+    element: every piece whose size it divides is packed as columns of elements of so many bytes, whatever they are.
+    """
     _, segments = parse(data)
     records = []
     for ordinal, segment in enumerate(segments):
         pieces = [segment.data[i : i + cut] for i in range(0, len(segment.data), cut)]
-        packed = [zstandard.ZstdCompressor(level=level).compress(piece) for piece in pieces]
-        packed = [small if len(small) < len(piece) else piece for small, piece in zip(packed, pieces)]
-        body = b"".join(struct.pack("<II", len(piece), len(small)) for piece, small in zip(pieces, packed))
-        body += b"".join(packed)
+        table, body = b"", b""
+        for piece in pieces:
+            in_columns = element != 0 and len(piece) % element == 0
+            parts = columns_of(piece, element) if in_columns else [piece]
+            small = b"".join(zstandard.ZstdCompressor(level=level).compress(part) for part in parts)
+            if len(small) >= len(piece):
+                small, in_columns = piece, False
+            table += struct.pack("<II", len(piece) | (element if in_columns else 0) << 24, len(small))
+            body += small
+        body = table + body
         size = -(-(RECORD_HEADER + len(body)) // 16) * 16
-        record = struct.pack("<4sIQQI", b"SEGP", ordinal, size, len(segment.data), len(pieces)).ljust(RECORD_HEADER, b"\0")
+        record = struct.pack("<4sIQQI", b"SEGP", ordinal, size, len(segment.data), len(pieces)).ljust(
+            RECORD_HEADER, b"\0"
+        )
         records.append(sealed_segment((record + body).ljust(size, b"\0")))
     total = PACKED_HEADER + HEADER + sum(map(len, records))
-    header = struct.pack("<4sBBHIIQQI", b"SKVP", 1, 0, PACKED_HEADER, 0, len(segments), total, len(data), 1)
+    header = struct.pack(
+        "<4sBBHIIQQI", b"SKVP", 1, 0, PACKED_HEADER, 0, len(segments), total, len(data), 2 if element else 1
+    )
     header = header.ljust(56, b"\0")
     return header + xxh3_64(header).to_bytes(8, "little") + data[:HEADER] + b"".join(records)

@@ -20,10 +20,11 @@ import spectrumkv  # noqa: E402
 NAMES = ["layers", "leaves", "tiny", "no-v", "dim-80-bf16", "paper", "all-drop", "f32-raw-f16"]
 
 
+@pytest.mark.parametrize("element", [0, 2, 4])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_library_reads_what_the_reference_packed(name: str) -> None:
+def test_the_library_reads_what_the_reference_packed(name: str, element: int) -> None:
     plain = (HERE / f"{name}.skv").read_bytes()
-    packed = pack(plain)
+    packed = pack(plain, element=element)
     assert unpack(packed) == plain
     with spectrumkv.Payload.open(packed) as payload, spectrumkv.Payload.open(plain) as direct:
         payload.verify()
@@ -44,9 +45,10 @@ def test_the_reference_reads_what_the_library_packed(name: str) -> None:
     assert decode(unpack(data))
 
 
-@pytest.mark.parametrize("at", [4, 6, 8, 16, 24, 32, 40, 64, 200, 208, 216, 224, 256, 260, 300])
-def test_both_refuse_the_same(at: int) -> None:
-    packed = bytearray(pack((HERE / "tiny.skv").read_bytes()))
+@pytest.mark.parametrize("element", [0, 2])
+@pytest.mark.parametrize("at", [4, 6, 8, 16, 24, 32, 40, 64, 200, 208, 216, 224, 256, 259, 260, 300])
+def test_both_refuse_the_same(at: int, element: int) -> None:
+    packed = bytearray(pack((HERE / "tiny.skv").read_bytes(), element=element))
     packed[at] ^= 0x5A
     with pytest.raises(RefusedError):
         unpack(bytes(packed))

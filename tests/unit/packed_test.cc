@@ -48,14 +48,14 @@ skv_status read(const Bytes& bytes) {
   return SKV_OK;
 }
 
-Bytes small_packed() {
+Bytes small_packed(const char* strategy = "uniform-4") {
   Geometry g;
   g.layers = 2;
   g.tokens = 40;
   g.dim[0] = g.dim[1] = 16;
   Tensors from(g, Layout::kTokenMajor, true);
   Plan plan;
-  plan.set_strategy("uniform-4");
+  plan.set_strategy(strategy);
   const auto plain = encode(from, plan);
   return wire(*Payload::pack(engine(), *plain));
 }
@@ -102,12 +102,28 @@ TEST(Packed, GivesBackTheVeryBytes) {
   }
 }
 
+// Exponents of numbers of like size are what can be saved: in bf16, whose exponent has 8 bits, far more.
+TEST(Packed, RawRowsArePackedByColumns) {
+  for (const auto& [dtype, most] : {std::pair{SKV_F16, 0.90}, std::pair{SKV_BF16, 0.75}}) {
+    Geometry g;
+    g.tokens = 2000;
+    g.dtype = dtype;
+    Tensors from(g, Layout::kTokenMajor, true);
+    Plan plan;
+    plan.set_strategy("raw");
+    const auto plain = encode(from, plan);
+    const auto packed = Payload::pack(engine(), *plain);
+    const double left = static_cast<double>(packed->wire_bytes().size()) / static_cast<double>(plain->bytes().size());
+    EXPECT_LT(left, most) << dtype;
+  }
+}
+
 TEST(Packed, TheBudgetCountsPackedBytesAndIsKept) {
   Geometry g;
   g.layers = 4;
   g.tokens = 900;
   Tensors from(g, Layout::kTokenMajor, true);
-  for (const double budget : {0.24, 0.28, 0.40, 0.60, 0.90}) {
+  for (const double budget : {0.24, 0.28, 0.40, 0.60, 0.80}) {
     Plan plan;
     plan.set_fraction(budget);
     plan.set(SKV_PLAN_PACK, SKV_PACK_ALWAYS);
@@ -206,6 +222,41 @@ TEST(Packed, ClaimsBeyondTheExpansionLimitAreRefused) {
   put<uint64_t>(std::span(bytes), 24, bytes.size() * kMaxExpansion + kMaxExpansion);
   seal(bytes);
   EXPECT_EQ(read(bytes), SKV_E_MALFORMED);
+}
+
+// What a piece says of its columns, where all digests are good.
+TEST(Packed, ColumnsOfNoElementsAreRefused) {
+  const Bytes good = small_packed("raw");
+  const auto pieces = take<uint32_t>(std::span(good), kPackedFrontBytes + 24);
+  size_t in_columns = 0;
+  size_t stored = 0;
+  for (uint32_t i = 0; i < pieces; ++i) {
+    const size_t at = kPackedFrontBytes + kRecordHeaderBytes + 8 * i;
+    const auto entry = take<uint32_t>(std::span(good), at);
+    const bool whole = entry == take<uint32_t>(std::span(good), at + 4);
+    (entry >> 24U != 0 ? in_columns : stored) += entry >> 24U != 0 || whole ? 1 : 0;
+    for (const uint32_t element : {1U, 2U, 3U, 4U, 8U, 255U}) {
+      if (element == entry >> 24U) continue;
+      if ((element == 2 || element == 4) && !whole && (entry & 0xFFFFFFU) % element == 0)
+        continue;  // other rows: found below
+      Bytes bad = good;
+      put(std::span(bad), at, (entry & 0xFFFFFFU) | element << 24U);
+      seal(bad);
+      EXPECT_EQ(read(bad), SKV_E_MALFORMED) << "piece " << i << ", elements of " << element;
+    }
+    if (entry >> 24U == 0) continue;
+    Bytes bad = good;
+    put<uint32_t>(std::span(bad), 32, 1);  // a method without columns
+    seal(bad);
+    EXPECT_EQ(read(bad), SKV_E_MALFORMED);
+    bad = good;
+    put(std::span(bad), at,
+        entry & 0xFFFFFFU);  // the bytes of columns as if in order: the segment's digest knows better
+    seal(bad);
+    EXPECT_EQ(read(bad), SKV_E_CHECKSUM);
+  }
+  EXPECT_GT(in_columns, 0U);
+  EXPECT_GT(stored, 0U);
 }
 
 // All zeros pack to next to nothing: more is sent than need be, rather than what a reader must take for an attack.
