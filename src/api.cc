@@ -4,6 +4,7 @@
 #include <spectrumkv.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "codec.h"
 #include "codec_upgrade.h"
@@ -41,6 +43,7 @@ struct SharedEngine {
   explicit SharedEngine(int32_t device) : it(device) {}
   skv::Engine it;
   std::mutex turn;
+  std::atomic<std::thread::id> holder;  // of the turn
 };
 SKV_HANDLE(skv_engine, 0x534B5645, std::shared_ptr<SharedEngine>);
 SKV_HANDLE(skv_cache, 0x534B5643, skv::Cache);
@@ -120,13 +123,28 @@ void check_stream(const skv::Engine& engine, const void* stream) {
 // Held by whoever uses an engine: ENGINE(h) until the end of its expression.
 class Turn {
  public:
-  explicit Turn(SharedEngine& engine) : lock_(engine.turn), engine_(engine.it) {}
-  operator skv::Engine&() const { return engine_; }  // stands for the engine
-  skv::Engine* operator->() const { return &engine_; }
+  explicit Turn(SharedEngine& engine) : lock_(take(engine)), engine_(engine) {}
+  ~Turn() { engine_.holder.store(std::thread::id(), std::memory_order_relaxed); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  operator skv::Engine&() const { return engine_.it; }  // stands for the engine
+  skv::Engine* operator->() const { return &engine_.it; }
 
  private:
-  std::lock_guard<std::mutex> lock_;
-  skv::Engine& engine_;
+  // A thread that has the turn already is inside its executor: it would wait for itself for ever. Only its own id says
+  // so, and only itself writes that, so any order will do.
+  static std::unique_lock<std::mutex> take(SharedEngine& engine) {
+    const std::thread::id self = std::this_thread::get_id();
+    if (engine.holder.load(std::memory_order_relaxed) == self) {
+      fail(SKV_E_STATE, "the engine is in a call of this very thread: an executor must not use its engine");
+    }
+    std::unique_lock<std::mutex> lock(engine.turn);
+    engine.holder.store(self, std::memory_order_relaxed);
+    return lock;
+  }
+
+  std::unique_lock<std::mutex> lock_;
+  SharedEngine& engine_;
 };
 
 #define ENGINE(h) Turn(*open_handle(h, "engine").it)
