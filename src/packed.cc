@@ -27,8 +27,9 @@ constexpr uint32_t kMethodColumns = 2;  // as 1, and pieces of elements may be i
 // Level 1 gives the bytes of level 3 to 0.3 %; negative levels leave out the entropy coding that all gain is from
 // (docs/results/quality.md).
 constexpr int kLevel = 1;
-// No search worth the name. With entropy coding asked for this is what a column of exponents wants: level 1 is slower
-// and gains nothing on them; without it, what a column of low bits wants: stored, unless it is all alike.
+// No search worth the name. With entropy coding asked for this is what a column of exponents wants: level 1 takes twice
+// as long for 0.4 % less of f16 and 1 % more of bf16; without it, what a column of low bits wants: stored, unless it is
+// all alike.
 constexpr int kQuickLevel = -100;
 
 // How a piece may be made smaller.
