@@ -2,6 +2,7 @@
 #include "allocate.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/tiers.h"
 
@@ -95,7 +96,6 @@ Hulls hulls_of(const LayerPlan& layer, int half, Solves what, float two_bit_caut
 
 // Positive floats order like their bit patterns: the top 16 bits (8 of exponent, 7 of mantissa) are a histogram bin
 // less than 1 % wide.
-constexpr size_t kBins = 1U << 15U;
 size_t bin_of(float gain) { return tiers::bits_of(gain) >> 16U; }
 
 }  // namespace
@@ -204,6 +204,11 @@ bool any_further(std::span<const int16_t> keys, const Ladder& whole, const Ladde
   return found != 0;
 }
 
+// Keys of rows that rise are compared this far apart first.
+constexpr size_t kStride = 8;
+// A part's histogram has to be cleared and added.
+constexpr size_t kHalvesPerPart = 8;
+
 bool same(const Hull& a, const Hull& b) {
   return a.floor == b.floor &&
          std::equal(a.steps.begin(), a.steps.end(), b.steps.begin(), b.steps.end(), [](const Climb& x, const Climb& y) {
@@ -216,7 +221,6 @@ bool same(const Hull& a, const Hull& b) {
 // Rows that share a hull, whatever their layer and half.
 struct ErrorAware::Kind {
   Hull hull;
-  std::vector<uint32_t> rows;  // with each key
 };
 
 struct ErrorAware::Half {
@@ -225,16 +229,18 @@ struct ErrorAware::Half {
   const RowValues* costs;
   uint8_t* tiers;
   uint32_t first;  // row that is not a sink
+  // Rows among which some climb further one bin below the threshold, none longer than a block: first and end.
+  std::vector<std::pair<uint32_t, uint32_t>> unsettled;
 
-  // Blocks of rows from `first` on, none across two chunks: each(row, end) until it returns false.
+  // The end of the block that begins at a row: none goes across two chunks.
+  size_t end_of(size_t row) const {
+    const size_t size = costs->by_chunk() ? std::min(costs->chunk(), RowValues::kBlock) : RowValues::kBlock;
+    return std::min((row / size + 1) * size, costs->size());
+  }
+  // Blocks of rows from `first` on: each(row, end).
   template <class Each>
   void blocks(const Each& each) const {
-    const size_t size = costs->by_chunk() ? std::min(costs->chunk(), RowValues::kBlock) : RowValues::kBlock;
-    for (size_t at = first; at < costs->size();) {
-      const size_t end = std::min((at / size + 1) * size, costs->size());
-      if (!each(at, end)) return;
-      at = end;
-    }
+    for (size_t row = first; row < costs->size(); row = end_of(row)) each(row, end_of(row));
   }
   struct Keys {
     int16_t of[RowValues::kBlock];
@@ -247,6 +253,10 @@ struct ErrorAware::Half {
   }
   // Rows that all have one hull, and rise within a chunk: where a step begins can be searched.
   bool rises() const { return base == nullptr && costs->by_chunk() && costs->chunk() <= RowValues::kBlock; }
+  int16_t key(size_t row) const {
+    float buffer[1];
+    return key_of(*costs->read(row, 1, buffer));
+  }
   size_t first_at(size_t row, size_t end, int16_t least) const {
     return costs->first_not_less(row, end, [&](float cost) { return key_of(cost) < least; });
   }
@@ -255,13 +265,12 @@ struct ErrorAware::Half {
 ErrorAware::~ErrorAware() = default;
 
 ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, int32_t sinks, Solves what, std::span<const LayerCosts> costs,
-                       float two_bit_caution)
-    : histogram_(kBins, 0) {
+                       float two_bit_caution, const Spread& spread) {
   const auto kind_of = [this](const Hull& hull) {
     const auto found =
         std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& kind) { return same(kind.hull, hull); });
     const auto index = static_cast<size_t>(found - kinds_.begin());
-    if (found == kinds_.end()) kinds_.push_back({hull, std::vector<uint32_t>(kBins, 0)});
+    if (found == kinds_.end()) kinds_.push_back({hull});
     return index;
   };
   halves_.reserve(2 * layers.size());
@@ -282,76 +291,105 @@ ErrorAware::ErrorAware(std::vector<LayerPlan>& layers, int32_t sinks, Solves wha
       of.costs = &costs[l].half[half];
     }
   }
-  for (const Half& half : halves_) {
-    uint32_t* rows[tiers::kTierCount] = {};
-    for (uint8_t from = 0; from < (half.base == nullptr ? 1 : tiers::kTierCount); ++from) {
-      rows[from] = kinds_[half.kind[from]].rows.data();
-    }
-    Half::Keys buffer;
-    half.blocks([&](size_t row, size_t end) {
-      const std::span<const int16_t> keys = half.keys(row, end, buffer);
-      if (half.base != nullptr) {
-        for (size_t t = 0; t < keys.size(); ++t) ++rows[(*half.base)[row + t]][keys[t]];
-        return true;
-      }
-      // Neighbours often have one key: counted together they do not wait for each other.
-      for (size_t t = 0; t < keys.size();) {
-        const size_t from = t;
-        while (t < keys.size() && keys[t] == keys[from]) ++t;
-        rows[0][keys[from]] += static_cast<uint32_t>(t - from);
-      }
-      return true;
-    });
-  }
-  for (const Kind& kind : kinds_) {
-    for (const Climb& step : kind.hull.steps) {
-      least_step_ = std::min(least_step_, step.bytes);
-      for (size_t key = 0; key < kBins; ++key) {
-        if (kind.rows[key] == 0) continue;
-        histogram_[bin_of(cost_of(static_cast<int32_t>(key)) * step.error_saved)] +=
-            uint64_t{kind.rows[key]} * step.bytes;
+  // Every part of the halves is counted apart, then added up: keys[part][kind].
+  const size_t parts = std::clamp<size_t>(halves_.size() / kHalvesPerPart, 1, spread.width);
+  std::vector<std::vector<Histogram<uint32_t>>> keys(parts);
+  spread.run(parts, [&](size_t part) {
+    keys[part].resize(kinds_.size());
+    const size_t first = part * halves_.size() / parts;
+    const size_t end = (part + 1) * halves_.size() / parts;
+    count(std::span<const Half>(halves_).subspan(first, end - first), keys[part]);
+  });
+  for (size_t kind = 0; kind < kinds_.size(); ++kind) {
+    const std::vector<Climb>& steps = kinds_[kind].hull.steps;
+    for (const Climb& step : steps) least_step_ = std::min(least_step_, step.bytes);
+    const auto take = [&](size_t key, uint32_t rows) {
+      const float cost = cost_of(static_cast<int32_t>(key));
+      for (const Climb& step : steps) bytes_.add(bin_of(cost * step.error_saved), uint64_t{rows} * step.bytes);
+    };
+    for (const std::vector<Histogram<uint32_t>>& part : keys) {
+      const Histogram<uint32_t>& rows = part[kind];
+      take(0, rows.zero());
+      for (size_t key = rows.first(); key < rows.end(); ++key) {
+        if (rows[key] != 0) take(key, rows[key]);
       }
     }
   }
 }
 
-uint64_t ErrorAware::allocate(uint64_t row_budget) {
+void ErrorAware::count(std::span<const Half> halves, std::span<Histogram<uint32_t>> kinds) const {
+  for (const Half& half : halves) {
+    Half::Keys buffer;
+    half.blocks([&](size_t row, size_t end) {
+      const std::span<const int16_t> keys = half.keys(row, end, buffer);
+      if (half.base != nullptr) {
+        for (size_t t = 0; t < keys.size(); ++t) {
+          kinds[half.kind[(*half.base)[row + t]]].add(static_cast<size_t>(keys[t]), 1);
+        }
+        return;
+      }
+      // Neighbours often have one key: counted together they do not wait for each other. Of keys that rise, those
+      // between two that are equal are, too.
+      const size_t stride = half.rises() ? kStride : keys.size() + 1;
+      for (size_t t = 0; t < keys.size();) {
+        const size_t from = t;
+        while (t + stride < keys.size() && keys[t + stride] == keys[from]) t += stride;
+        while (t < keys.size() && keys[t] == keys[from]) ++t;
+        kinds[half.kind[0]].add(static_cast<size_t>(keys[from]), static_cast<uint32_t>(t - from));
+      }
+    });
+  }
+}
+
+uint64_t ErrorAware::allocate(uint64_t row_budget, const Spread& spread) {
   // The lowest bin whose every step, and every step above, fits.
   uint64_t used = 0;
-  size_t threshold = kBins;
-  while (threshold > 0 && used + histogram_[threshold - 1] <= row_budget) used += histogram_[--threshold];
+  size_t threshold = bytes_.end();
+  while (threshold > bytes_.first() && used + bytes_[threshold - 1] <= row_budget) used += bytes_[--threshold];
+  if (threshold == bytes_.first()) {  // below there is nothing but gains of 0
+    threshold = used + bytes_.zero() <= row_budget ? 0 : 1;
+    if (threshold == 0) used += bytes_.zero();
+  }
   std::vector<Ladder> whole(kinds_.size());
   std::vector<Ladder> part(kinds_.size());
   for (size_t i = 0; i < kinds_.size(); ++i) {
     whole[i] = Ladder(kinds_[i].hull, threshold);
     part[i] = Ladder(kinds_[i].hull, threshold == 0 ? 0 : threshold - 1);
   }
-  for (Half& half : halves_) {
+  spread.run(halves_.size(), [&](size_t h) {
+    Half& half = halves_[h];
+    half.unsettled.clear();
     Half::Keys buffer;
     half.blocks([&](size_t row, size_t end) {
+      const Ladder& high = whole[half.kind[0]];
+      const Ladder& low = part[half.kind[0]];
       if (half.rises()) {
-        const Ladder& ladder = whole[half.kind[0]];
-        auto tier = static_cast<uint8_t>(ladder.floor);
+        auto tier = static_cast<uint8_t>(high.floor);
         for (size_t i = 0; i < kMostSteps && row < end; ++i) {
-          const size_t next = half.first_at(row, end, ladder.least[i]);
+          const size_t next = half.first_at(row, end, high.least[i]);
+          // Of those that do not take the step the last ones are the first that would.
+          size_t from = next;
+          while (from > row && half.key(from - 1) >= low.least[i]) --from;
+          if (from != next) half.unsettled.emplace_back(from, next);
           std::fill(half.tiers + row, half.tiers + next, tier);
-          tier = static_cast<uint8_t>(tier + ladder.rise[i]);
+          tier = static_cast<uint8_t>(tier + high.rise[i]);
           row = next;
         }
         std::fill(half.tiers + row, half.tiers + end, tier);
-        return true;
+        return;
       }
       const std::span<const int16_t> keys = half.keys(row, end, buffer);
       if (half.base == nullptr) {
-        climb(keys, whole[half.kind[0]], half.tiers + row);
+        climb(keys, high, half.tiers + row);
+        if (!any_further(keys, high, low)) return;
       } else {
         for (size_t t = 0; t < keys.size(); ++t) {
           half.tiers[row + t] = whole[half.kind[(*half.base)[row + t]]].tier(keys[t]);
         }
       }
-      return true;
+      half.unsettled.emplace_back(row, end);
     });
-  }
+  });
   // The bin that no longer fits as a whole is filled in index order, as far as it goes.
   const auto fill = [&](Half& half, size_t row, int16_t key) {
     const size_t kind = half.kind[half.base == nullptr ? 0 : (*half.base)[row]];
@@ -364,25 +402,13 @@ uint64_t ErrorAware::allocate(uint64_t row_budget) {
     }
   };
   const auto room = [&] { return threshold != 0 && row_budget - used >= least_step_; };
-  for (size_t h = 0; h < halves_.size() && room(); ++h) {
-    Half& half = halves_[h];
+  for (Half& half : halves_) {
     Half::Keys buffer;
-    half.blocks([&](size_t row, size_t end) {
-      const Ladder& high = whole[half.kind[0]];
-      const Ladder& low = part[half.kind[0]];
-      if (half.rises()) {
-        bool further = false;
-        for (size_t i = 0; i < kMostSteps && !further; ++i) {
-          further = low.least[i] != high.least[i] &&
-                    half.first_at(row, end, low.least[i]) != half.first_at(row, end, high.least[i]);
-        }
-        if (!further) return true;
-      }
+    for (const auto& [row, end] : half.unsettled) {
+      if (!room()) return used;
       const std::span<const int16_t> keys = half.keys(row, end, buffer);
-      if (half.base == nullptr && !any_further(keys, high, low)) return true;
       for (size_t t = 0; t < keys.size() && room(); ++t) fill(half, row + t, keys[t]);
-      return room();
-    });
+    }
   }
   return used;
 }

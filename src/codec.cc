@@ -329,7 +329,7 @@ void solve(Engine& engine, Plan& plan, const Cache& cache, const Scores* scores)
     }
     plan.scored = SKV_SCORED_QUERIES;
   }
-  plan.solve(std::move(costs), importance);
+  plan.solve(std::move(costs), importance, engine.spread());
   spend_packing(engine, plan, cache);
   take_facts(plan, scores);
   plan.plan_ns = now_ns() - start - scored_here;

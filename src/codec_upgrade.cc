@@ -331,7 +331,7 @@ void solve_upgrade(Engine& engine, Plan& plan, Payload& base, const Cache& cache
     plan.scored = scores->scored();
     plan.score_ns = scores->score_ns();
   }
-  plan.solve(std::move(costs));
+  plan.solve(std::move(costs), {}, engine.spread());
   plan.plan_ns = now_ns() - start - scored_here;
 }
 

@@ -12,6 +12,7 @@
 #include "arena.h"
 #include "device.h"
 #include "kernels/kernels.h"
+#include "spread.h"
 #include "workers.h"
 
 namespace skv {
@@ -44,6 +45,11 @@ class Engine {
   template <class Work>
   void run(size_t count, const Work& work) {
     run_units(count, std::cref(work));  // a reference fits into a std::function without an allocation
+  }
+  // The same for what needs to know no engine.
+  Spread spread() {
+    return {static_cast<size_t>(threads_),
+            [this](size_t count, const Spread::Work& work) { run(count, [&](size_t i, Scratch&) { work(i); }); }};
   }
   // What every worker's scratch has at least, from the next run on: none has to allocate in a later one, whichever
   // units it gets.

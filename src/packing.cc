@@ -28,7 +28,8 @@ uint64_t scaled(uint64_t bytes, double factor) { return static_cast<uint64_t>(st
 
 void spend_packing(Engine& engine, Plan& plan, const Cache& cache) {
   if (!plan.spends() || plan.options.pack == SKV_PACK_NEVER) return;
-  if (!plan.packs(engine.threads())) return plan.spend(plan.budget_bytes());  // AUTO says no: the floor counts
+  if (!plan.packs(engine.threads()))
+    return plan.spend(plan.budget_bytes(), engine.spread());  // AUTO says no: the floor counts
   const int32_t layers = cache.layer_count();
   // Two layers from the middle: the first one's values repeat with the text and pack better than the rest.
   std::vector<int32_t> sample{layers / 3};
@@ -43,7 +44,7 @@ void spend_packing(Engine& engine, Plan& plan, const Cache& cache) {
     plain += payload->segments()[at].layout.bytes;
   }
   const double ratio = static_cast<double>(packed) / static_cast<double>(plain);
-  plan.spend(scaled(plan.budget_bytes(), (1 - kMargin) / ratio));
+  plan.spend(scaled(plan.budget_bytes(), (1 - kMargin) / ratio), engine.spread());
 }
 
 std::unique_ptr<Payload> encode_packed(Engine& engine, const Cache& cache, const Plan& plan, void* stream) {
@@ -63,7 +64,7 @@ std::unique_ptr<Payload> encode_packed(Engine& engine, const Cache& cache, const
     if (round + 1 == kRounds) break;
     const double factor = static_cast<double>(budget) / static_cast<double>(bytes) * (1 - kMargin / 2);
     try {
-      trial.spend(scaled(trial.payload_bytes(), factor));
+      trial.spend(scaled(trial.payload_bytes(), factor), engine.spread());
     } catch (const Error& e) {
       // The floor: there is nothing cheaper to try.
       if (e.status() != SKV_E_BUDGET || best != nullptr) break;

@@ -312,27 +312,27 @@ void Plan::lay_out(LayerPlan& layer) const {
   layer.layout = layout_of(layer.shape, layer.counts, layer.runs);
 }
 
-void Plan::lay_out_all() {
-  payload_bytes_ = kHeaderBytes;
-  const LayerPlan* before = nullptr;
-  for (LayerPlan& layer : layers_) {
-    // The paper's policies give every layer the same tiers: comparing is cheaper than counting.
-    if (before != nullptr && options.strategy == Strategy::kPolicy && layer.tiers[0] == before->tiers[0] &&
-        layer.tiers[1] == before->tiers[1]) {
-      for (int half = 0; half < 2; ++half) {
-        layer.counts[half] = before->counts[half];
-        layer.runs[half] = before->runs[half];
-      }
-      layer.layout = layout_of(layer.shape, layer.counts, layer.runs);
-    } else {
-      lay_out(layer);
+void Plan::lay_out_all(const Spread& spread) {
+  const auto one = [this](size_t l) {
+    LayerPlan& layer = layers_[l];
+    const LayerPlan* before = l == 0 ? nullptr : &layers_[l - 1];
+    // The paper's policies, on one thread, give every layer the same tiers: comparing is cheaper than counting.
+    if (before == nullptr || options.strategy != Strategy::kPolicy || layer.tiers[0] != before->tiers[0] ||
+        layer.tiers[1] != before->tiers[1]) {
+      return lay_out(layer);
     }
-    before = &layer;
-    payload_bytes_ += layer.layout.bytes;
-  }
+    for (int half = 0; half < 2; ++half) {
+      layer.counts[half] = before->counts[half];
+      layer.runs[half] = before->runs[half];
+    }
+    layer.layout = layout_of(layer.shape, layer.counts, layer.runs);
+  };
+  spread.run(layers_.size(), one);
+  payload_bytes_ = kHeaderBytes;
+  for (const LayerPlan& layer : layers_) payload_bytes_ += layer.layout.bytes;
 }
 
-void Plan::solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance) {
+void Plan::solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance, const Spread& spread) {
   need_budget();
   if (has_budget() && (options.strategy == Strategy::kErrorAware || options.strategy == Strategy::kPolicy)) {
     budget_bytes_ =
@@ -352,7 +352,7 @@ void Plan::solve(std::vector<LayerCosts> costs, std::span<const std::vector<floa
       break;
     case Strategy::kErrorAware:
       limit_bytes_ = budget_bytes_;
-      solve_error_aware(costs, options.pack != SKV_PACK_NEVER && solves_ == Solves::kCache);
+      solve_error_aware(costs, options.pack != SKV_PACK_NEVER && solves_ == Solves::kCache, spread);
       break;
   }
   costs_ = std::move(costs);
@@ -360,9 +360,9 @@ void Plan::solve(std::vector<LayerCosts> costs, std::span<const std::vector<floa
   solved_ = true;
 }
 
-void Plan::spend(uint64_t limit) {
+void Plan::spend(uint64_t limit, const Spread& spread) {
   limit_bytes_ = limit;
-  solve_error_aware(costs_, false);
+  solve_error_aware(costs_, false, spread);
 }
 
 bool Plan::packs(int32_t threads) const {
@@ -420,7 +420,7 @@ void Plan::solve_policy(std::span<const std::vector<float>> importance) {
   if (!fits) refuse_budget("this policy");
 }
 
-void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor) {
+void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor, const Spread& spread) {
   for (const LayerPlan& layer : layers_) {
     for (int half = 0; half < 2 && solves_ == Solves::kCache; ++half) {
       if (layer.shape.code == SKV_CODE_PAPER && (layer.permitted[half] & 0x0AU) != 0) {
@@ -430,10 +430,10 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
     }
   }
   allocate_floor(layers_, sinks(scored), solves_);
-  lay_out_all();
+  lay_out_all(spread);
   if (solves_ != Solves::kCache && !has_budget()) {
     if (solves_ == Solves::kTruncation) allocate_ceiling(layers_);
-    lay_out_all();
+    lay_out_all(spread);
     return;
   }
   if (payload_bytes_ > limit_bytes_) {
@@ -450,7 +450,7 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
   uint64_t row_budget = limit_bytes_ - payload_bytes_;
   row_budget -= std::min(row_budget, reserve);
   ErrorAware allocator(layers_, sinks(scored), solves_, costs,
-                       scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked);
+                       scored == SKV_SCORED_KV ? kCautionUnasked : kCautionAsked, spread);
   // Tiers of the best round, where the next one writes over them.
   std::vector<std::array<std::vector<uint8_t>, 2>> best;
   const auto keep = [&] {
@@ -461,8 +461,8 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
   uint64_t left = limit_bytes_ - payload_bytes_;
   bool last_is_best = true;
   for (int round = 0; round < kFillRounds; ++round) {
-    allocator.allocate(row_budget);
-    lay_out_all();
+    allocator.allocate(row_budget, spread);
+    lay_out_all(spread);
     last_is_best = false;
     if (payload_bytes_ > limit_bytes_) {
       row_budget -= std::min(row_budget, payload_bytes_ - limit_bytes_ + kFillSlack);
@@ -484,7 +484,7 @@ void Plan::solve_error_aware(std::span<const LayerCosts> costs, bool at_least_fl
       std::copy(best[l][half].begin(), best[l][half].end(), layers_[l].tiers[half].begin());
     }
   }
-  lay_out_all();
+  lay_out_all(spread);
 }
 
 std::span<const uint8_t> Plan::tiers_of(int32_t layer, int half) const {

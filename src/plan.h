@@ -13,6 +13,7 @@
 #include "payload.h"
 #include "profile.h"
 #include "row_values.h"
+#include "spread.h"
 
 namespace skv {
 
@@ -45,11 +46,11 @@ struct PlanOptions {
 
 // arXiv 2606.08635 pins the first 4 tokens.
 constexpr int32_t kSinks = 4;
-// Queries tell which of them matter; the first one stays RAW all the same. KL with queries and 4, 1 and no token pinned:
-// SmolLM2-135M, 1,792 tokens, 3 windows, at 0.24 / 0.28 / 0.40: 0.0041 / 0.00041 / 0.000019, 0.0031 / 0.00036 / 0.000018
-// and 0.0032 / 0.00037 / 0.000019; 267 tokens, 24 windows, at 0.28: 0.0101, 0.0080 and 0.0081; Gemma 3 270M, 267
-// tokens, 12 windows: 0.0016, 0.0014 and 0.0013. Without queries one instead of four changes little (0.0053 / 0.00112 /
-// 0.000049 and 0.0051 / 0.00111 / 0.000051), none is ten times as bad.
+// Queries tell which of them matter; the first one stays RAW all the same. KL with queries and 4, 1 and no token
+// pinned: SmolLM2-135M, 1,792 tokens, 3 windows, at 0.24 / 0.28 / 0.40: 0.0041 / 0.00041 / 0.000019, 0.0031 / 0.00036 /
+// 0.000018 and 0.0032 / 0.00037 / 0.000019; 267 tokens, 24 windows, at 0.28: 0.0101, 0.0080 and 0.0081; Gemma 3 270M,
+// 267 tokens, 12 windows: 0.0016, 0.0014 and 0.0013. Without queries one instead of four changes little (0.0053 /
+// 0.00112 / 0.000049 and 0.0051 / 0.00111 / 0.000051), none is ten times as bad.
 constexpr int32_t kSinksAsked = 1;
 
 // MEAN|BALANCE|HADAMARD for K, HADAMARD for V; 8 points below 256 channels, 16 from there on (Gemma-3: KL 0.0045
@@ -108,10 +109,11 @@ class Plan {
   void adopt_payload(Solves what, const Header& header, std::span<const Segment> segments,
                      std::vector<std::vector<uint8_t>> tiers);
   // Chooses tiers; costs and importance are empty or one entry a layer. can_mask permits DROP.
-  void solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance = {});
+  void solve(std::vector<LayerCosts> costs, std::span<const std::vector<float>> importance = {},
+             const Spread& spread = {});
   void set_tiers(int32_t layer, int half, std::span<const uint8_t> tiers);
   // Solves once more with another limit than the budget, for what packing will save of it. Throws BUDGET.
-  void spend(uint64_t limit);
+  void spend(uint64_t limit, const Spread& spread = {});
   // Whether it can: by this strategy, and the tiers are still its own.
   bool spends() const {
     return solved_ && !replaced_ && options.strategy == Strategy::kErrorAware && solves_ == Solves::kCache;
@@ -161,9 +163,9 @@ class Plan {
 
  private:
   void lay_out(LayerPlan& layer) const;
-  void lay_out_all();
+  void lay_out_all(const Spread& spread = {});
   void solve_uniform(uint8_t tier);
-  void solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor);
+  void solve_error_aware(std::span<const LayerCosts> costs, bool at_least_floor, const Spread& spread);
   void solve_policy(std::span<const std::vector<float>> importance);
   void check_tier(const LayerPlan& layer, int half, size_t token, uint8_t tier) const;
   void refuse_budget(const char* strategy) const;

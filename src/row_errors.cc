@@ -41,7 +41,7 @@ void note_chunk(const CacheLayer& view, int half, const Transforms& transforms, 
   const int32_t hadamard = tiers::hadamard_of(transforms.flags);
   const float n = hadamard == 0 ? 1.0F : static_cast<float>(hadamard);
   const float unit = 1.0F / (127.0F * 127.0F * 12.0F * n);
-  float* rows = errors.rows.data() + static_cast<size_t>(range.first) * heads;
+  float* rows = errors.rows.data() + (errors.by_chunk ? index : static_cast<size_t>(range.first)) * heads;
   if (!errors.by_chunk) {
     for (size_t i = 0; i < range.tokens * heads; ++i) rows[i] = absmax[i] * absmax[i] * unit;
   } else {
@@ -94,12 +94,13 @@ kernels::Rows rows_apart(const Cache& cache, int32_t layer, int half, const Chun
 
 // Statistics as the encoder would take them if only the sinks, and what is not in the sample, were RAW; then the absmax
 // of every transformed row of the sample.
-void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
-                   int32_t sinks, bool sampled, uint32_t index, HalfErrors& errors, Scratch& scratch) {
+void measure_chunk(Engine& engine, const Cache& cache, Measure& measure, int half, uint32_t index, Scratch& scratch) {
+  const int32_t layer = measure.layer;
+  const Transforms& transforms = measure.transforms[half];
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
   const ChunkRange range = chunk_range(tokens, transforms.chunk, index);
-  const Sample sample = sample_of(sampled, range);
+  const Sample sample = sample_of(measure.sampled[half], range);
   // Of rows that are far apart only those are looked at; sums are the same, see kStep.
   const bool apart = sample.step != 1;
   kernels::Rows rows =
@@ -110,7 +111,8 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
   for (uint32_t i = 0; i < static_cast<uint32_t>(rows.tokens); ++i) {
     const uint32_t t = apart ? sample.first + i * sample.step : i;
     if (apart) touch(rows, rows.token_offset[i]);
-    assumed[i] = sample.holds(t) && view.first_position + range.first + t >= sinks ? uint8_t{2} : tiers::kRaw;
+    const bool sink = view.first_position + range.first + t < measure.sinks;
+    assumed[i] = sample.holds(t) && !sink ? uint8_t{2} : tiers::kRaw;
   }
   float* floats = scratch.need_floats(6 * channels + range.tokens * heads);
   float* mean = floats + 3 * channels;
@@ -146,12 +148,15 @@ void measure_chunk(Engine& engine, const Cache& cache, int32_t layer, int half, 
     fail(SKV_E_NON_FINITE, "layer %d %s token %u head %d: Inf or NaN", layer, half_name(half),
          range.first + static_cast<uint32_t>(verdict.token) * sample.step + sample.first, verdict.head);
   }
-  note_chunk(view, half, transforms, index, sample, absmax, transform.recip == nullptr ? nullptr : balance, errors);
+  note_chunk(view, half, transforms, index, sample, absmax, transform.recip == nullptr ? nullptr : balance,
+             measure.errors[half]);
 }
 
 // A half whose rows are in device memory.
-void measure_half(Device& device, const Cache& cache, int32_t layer, int half, const Transforms& transforms,
-                  int32_t sinks, bool sampled, HalfErrors& errors) {
+void measure_half(Device& device, const Cache& cache, Measure& measure, int half) {
+  const int32_t layer = measure.layer;
+  const Transforms& transforms = measure.transforms[half];
+  const bool sampled = measure.sampled[half];
   const CacheLayer& view = cache.layer(layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
   std::vector<uint8_t> assumed(static_cast<size_t>(view.tokens), uint8_t{2});
@@ -159,7 +164,8 @@ void measure_half(Device& device, const Cache& cache, int32_t layer, int half, c
     const ChunkRange range = chunk_range(tokens, transforms.chunk, c);
     const Sample sample = sample_of(sampled, range);
     for (uint32_t t = 0; t < range.tokens; ++t) {
-      if (view.first_position + range.first + t < sinks || !sample.holds(t)) assumed[range.first + t] = tiers::kRaw;
+      const bool sink = view.first_position + range.first + t < measure.sinks;
+      if (sink || !sample.holds(t)) assumed[range.first + t] = tiers::kRaw;
     }
   }
   HalfMeasure got = measure_on_device(device, cache, layer, half, transforms.flags, transforms.chunk, assumed);
@@ -178,55 +184,60 @@ void measure_half(Device& device, const Cache& cache, int32_t layer, int half, c
       std::copy_n(absmax + (i * sample.step + sample.first) * heads, heads, absmax + i * heads);
     }
     note_chunk(view, half, transforms, c, sample, absmax,
-               got.balance.empty() ? nullptr : got.balance.data() + c * channels, errors);
+               got.balance.empty() ? nullptr : got.balance.data() + c * channels, measure.errors[half]);
   }
 }
-
-}  // namespace
 
 void size_errors(const CacheLayer& view, int half, const Transforms& transforms, HalfErrors& errors) {
   const auto heads = static_cast<size_t>(view.kv_heads);
   const size_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), transforms.chunk);
-  errors.rows.resize(static_cast<size_t>(view.tokens) * heads);
+  errors.rows.resize((errors.by_chunk ? chunks : static_cast<size_t>(view.tokens)) * heads);
   errors.mean2.resize(chunks * heads);
   errors.balance2.resize((transforms.flags & tiers::kBalance) != 0 && !errors.by_chunk
                              ? chunks * heads * static_cast<size_t>(view.dim[half])
                              : 0);
 }
 
-void measure_layer(Engine& engine, const Cache& cache, int32_t layer, const Transforms transforms[2], int32_t sinks,
-                   const bool sampled[2], HalfErrors errors[2]) {
-  const CacheLayer& view = cache.layer(layer);
-  const uint32_t chunks = chunks_of(static_cast<uint64_t>(view.tokens), transforms[0].chunk);
-  const int halves = view.has(SKV_V) ? 2 : 1;
-  for (int half = 0; half < halves; ++half) {
-    errors[half].by_chunk = sampled[half];
-    size_errors(view, half, transforms[half], errors[half]);
-  }
-  if (Device* device = engine.device(); device != nullptr) {
-    for (int half = 0; half < halves; ++half) {
-      measure_half(*device, cache, layer, half, transforms[half], sinks, sampled[half], errors[half]);
+}  // namespace
+
+void measure(Engine& engine, const Cache& cache, std::span<Measure> layers) {
+  struct Chunk {
+    Measure* measure;
+    int half;
+    uint32_t index;
+  };
+  std::vector<Chunk> chunks;
+  for (Measure& layer : layers) {
+    const CacheLayer& view = cache.layer(layer.layer);
+    for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
+      const Transforms& transforms = layer.transforms[half];
+      layer.errors[half].by_chunk = layer.sampled[half];
+      size_errors(view, half, transforms, layer.errors[half]);
+      if (engine.device() != nullptr) {
+        measure_half(*engine.device(), cache, layer, half);
+        continue;
+      }
+      const uint32_t count = chunks_of(static_cast<uint64_t>(view.tokens), transforms.chunk);
+      for (uint32_t c = 0; c < count; ++c) chunks.push_back({&layer, half, c});
     }
-    return;
   }
-  engine.run(static_cast<size_t>(chunks) * static_cast<size_t>(halves), [&](size_t unit, Scratch& scratch) {
-    const int half = static_cast<int>(unit / chunks);
-    measure_chunk(engine, cache, layer, half, transforms[half], sinks, sampled[half],
-                  static_cast<uint32_t>(unit % chunks), errors[half], scratch);
+  engine.run(chunks.size(), [&](size_t unit, Scratch& scratch) {
+    const Chunk& chunk = chunks[unit];
+    measure_chunk(engine, cache, *chunk.measure, chunk.half, chunk.index, scratch);
   });
 }
 
 RowValues row_errors(const CacheLayer& view, const Transforms& transforms, const HalfErrors& errors) {
   const auto heads = static_cast<size_t>(view.kv_heads);
   const auto tokens = static_cast<size_t>(view.tokens);
-  const auto error = [&](size_t token, size_t chunk) {
+  const auto error = [&](size_t row, size_t chunk) {
     float sum = 0;
-    for (size_t h = 0; h < heads; ++h) sum += errors.rows[token * heads + h] * errors.mean2[chunk * heads + h];
+    for (size_t h = 0; h < heads; ++h) sum += errors.rows[row * heads + h] * errors.mean2[chunk * heads + h];
     return sum / static_cast<float>(heads);
   };
   if (errors.by_chunk) {
     std::vector<float> of_chunk(errors.mean2.size() / heads);
-    for (size_t c = 0; c < of_chunk.size(); ++c) of_chunk[c] = error(c * transforms.chunk, c);
+    for (size_t c = 0; c < of_chunk.size(); ++c) of_chunk[c] = error(c, c);
     return {tokens, std::move(of_chunk), transforms.chunk, nullptr};
   }
   std::vector<float> out(tokens);

@@ -37,6 +37,14 @@ constexpr float kMostCost = 3.4e38F;
 const char* half_name(int half) { return half == SKV_K ? "K" : "V"; }
 
 float average(const RowValues& values) {
+  if (values.by_chunk() && values.curve() == nullptr) {
+    double sum = 0;
+    for (size_t c = 0; c < values.factors().size(); ++c) {
+      const size_t rows = std::min(values.chunk(), values.size() - c * values.chunk());
+      sum += static_cast<double>(values.factors()[c]) * static_cast<double>(rows);
+    }
+    return static_cast<float>(sum / static_cast<double>(values.size()));
+  }
   float buffer[RowValues::kBlock];
   double sums[8] = {};  // as many additions in flight
   for (size_t first = 0; first < values.size(); first += RowValues::kBlock) {
@@ -117,10 +125,8 @@ constexpr size_t kUnitsPerThread = 4;
 
 // A layer with queries, and what its rows' errors are.
 struct Asked {
-  int32_t layer = 0;
+  const Measure* measure = nullptr;
   std::optional<HostView> host;  // attention is the host's
-  Transforms transforms[2];
-  HalfErrors errors[2];
   std::vector<HeadCosts> heads;  // out
 };
 
@@ -128,13 +134,14 @@ struct Asked {
 void attend_all(Engine& engine, std::span<Asked> layers) {
   std::vector<std::pair<Asked*, int32_t>> units;
   for (Asked& asked : layers) {
-    asked.heads.resize(static_cast<size_t>(asked.host->cache().layer(asked.layer).kv_heads));
+    asked.heads.resize(static_cast<size_t>(asked.host->cache().layer(asked.measure->layer).kv_heads));
     for (size_t head = 0; head < asked.heads.size(); ++head) units.emplace_back(&asked, static_cast<int32_t>(head));
   }
   engine.run(units.size(), [&](size_t unit, Scratch& scratch) {
     const auto& [asked, head] = units[unit];
-    attend(engine, asked->host->cache(), asked->layer, head, *asked->host->queries(), asked->transforms, asked->errors,
-           asked->heads[static_cast<size_t>(head)], scratch);
+    const Measure& measured = *asked->measure;
+    attend(engine, asked->host->cache(), measured.layer, head, *asked->host->queries(), measured.transforms,
+           measured.errors, asked->heads[static_cast<size_t>(head)], scratch);
   });
 }
 
@@ -142,7 +149,7 @@ void attend_all(Engine& engine, std::span<Asked> layers) {
 // token.
 void weigh_by_queries(const Asked& asked, const RowValues row_errors[2], std::vector<float> weights[2],
                       std::vector<float>& mass) {
-  const CacheLayer& view = asked.host->cache().layer(asked.layer);
+  const CacheLayer& view = asked.host->cache().layer(asked.measure->layer);
   const QueryView& queries = *asked.host->queries();
   const auto tokens = static_cast<size_t>(view.tokens);
   // Relative to the layer's own output: a residual stream sees layers of very different loudness.
@@ -310,50 +317,55 @@ void score(Engine& engine, const Cache& cache, Scores& scores) {
          layers);
   }
   scores.layers_.resize(layers);
-  // Enough layers at once that their heads keep all threads busy; one at a time where a layer is copied from a device.
-  const size_t units_wanted = engine.device() != nullptr ? 1 : kUnitsPerThread * static_cast<size_t>(engine.threads());
-  std::vector<Asked> slots(std::clamp<size_t>(layers, 1, units_wanted));
-  size_t held = 0;
-  size_t units = 0;
-  const auto weigh = [&] {
-    const std::span<Asked> batch(slots.data(), held);
-    attend_all(engine, batch);
-    for (const Asked& asked : batch) {
-      Scores::Layer& layer = scores.layers_[static_cast<size_t>(asked.layer)];
-      weigh_by_queries(asked, layer.errors, layer.by_queries, layer.mass);
+  // So many layers at once that their heads keep all threads busy, and no more, for what is kept of every row; where
+  // one row stands for many, all. One with queries at a time where it is copied from a device.
+  const size_t heads_wanted = engine.device() != nullptr ? 1 : kUnitsPerThread * static_cast<size_t>(engine.threads());
+  std::vector<Measure> measures(layers);  // as many as are held; their memory serves again
+  std::vector<Asked> asked(layers);
+  for (size_t first = 0; first < layers;) {
+    size_t held = 0;
+    for (size_t heads = 0; first + held < layers && heads < heads_wanted; ++held) {
+      const auto index = static_cast<int32_t>(first + held);
+      const CacheLayer& view = cache.layer(index);
+      Scores::Layer& layer = scores.layers_[first + held];
+      if (layer.queries) check_queries(*layer.queries, view, index);
+      layer.sinks = layer.queries ? kSinksAsked : kSinks;  // as plans take them unless told
+      Measure& of = measures[held];
+      of.layer = index;
+      of.sinks = layer.sinks;
+      default_set(view, of.transforms);
+      for (int half = 0; half < 2; ++half) {
+        // Weights of the caller, and those of queries, are of this very row.
+        of.sampled[half] = !layer.queries && layer.given[half].empty() && scores.every_.given[half].empty();
+        layer.sampled[half] = of.sampled[half];
+      }
+      if (!of.sampled[0] || !of.sampled[1]) heads += static_cast<size_t>(view.kv_heads);
     }
-    held = units = 0;
-  };
-  for (size_t l = 0; l < layers; ++l) {
-    const auto index = static_cast<int32_t>(l);
-    const CacheLayer& view = cache.layer(index);
-    Scores::Layer& layer = scores.layers_[l];
-    Asked& slot = slots[held];
-    default_set(view, slot.transforms);
-    for (int half = 0; half < 2; ++half) {
-      // Weights of the caller, and those of queries, are of this very row.
-      layer.sampled[half] = !layer.queries && layer.given[half].empty() && scores.every_.given[half].empty();
-    }
-    layer.sinks = layer.queries ? kSinksAsked : kSinks;  // as plans take them unless told
-    measure_layer(engine, cache, index, slot.transforms, layer.sinks, layer.sampled, slot.errors);
-    for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
-      layer.errors[half] = row_errors(view, slot.transforms[half], slot.errors[half]);
-    }
-    if (!layer.queries) {
+    const std::span<Measure> batch(measures.data(), held);
+    measure(engine, cache, batch);
+    size_t with_queries = 0;
+    for (const Measure& of : batch) {
+      const CacheLayer& view = cache.layer(of.layer);
+      Scores::Layer& layer = scores.layers_[static_cast<size_t>(of.layer)];
+      for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
+        layer.errors[half] = row_errors(view, of.transforms[half], of.errors[half]);
+      }
       layer.sample = {};
       layer.mass.clear();
       for (std::vector<float>& none : layer.by_queries) none.clear();
-      continue;
+      if (!layer.queries) continue;
+      Asked& to = asked[with_queries++];
+      to.measure = &of;
+      to.host.emplace(engine.device(), cache, of.layer, &*layer.queries);
+      layer.sample = sample_of(*to.host->queries(), view.dim[SKV_K]);
     }
-    check_queries(*layer.queries, view, index);
-    slot.layer = index;
-    slot.host.emplace(engine.device(), cache, index, &*layer.queries);
-    layer.sample = sample_of(*slot.host->queries(), view.dim[SKV_K]);
-    ++held;
-    units += static_cast<size_t>(view.kv_heads);
-    if (units >= units_wanted || held == slots.size()) weigh();
+    attend_all(engine, {asked.data(), with_queries});
+    for (const Asked& of : std::span<Asked>(asked.data(), with_queries)) {
+      Scores::Layer& layer = scores.layers_[static_cast<size_t>(of.measure->layer)];
+      weigh_by_queries(of, layer.errors, layer.by_queries, layer.mass);
+    }
+    first += held;
   }
-  weigh();
 
   int32_t scored = SKV_SCORED_CALLER;
   Priors priors;
@@ -392,7 +404,7 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
     fail(SKV_E_LAYOUT, "scores of %zu layers for a cache of %zu", scores.layers_.size(), plan.layers().size());
   }
   std::vector<LayerCosts> costs(plan.layers().size());
-  HalfErrors measured[2];
+  Measure measured;
   Priors priors;
   const int32_t sinks = plan.sinks(scores.scored_);
   for (size_t l = 0; l < costs.size(); ++l) {
@@ -404,14 +416,21 @@ std::vector<LayerCosts> row_costs(Engine& engine, const Cache& cache, const Plan
     default_set(view, usual);
     const bool same = shape.chunk == tiers::kMaxChunk && sinks == layer.sinks &&
                       shape.transforms[0] == usual[0].flags && shape.transforms[1] == usual[1].flags;
-    Transforms transforms[2] = {{shape.transforms[0], shape.chunk}, {shape.transforms[1], shape.chunk}};
-    if (!same) measure_layer(engine, cache, index, transforms, sinks, layer.sampled, measured);
+    if (!same) {
+      measured.layer = index;
+      measured.sinks = sinks;
+      for (int half = 0; half < 2; ++half) {
+        measured.transforms[half] = {shape.transforms[half], shape.chunk};
+        measured.sampled[half] = layer.sampled[half];
+      }
+      measure(engine, cache, {&measured, 1});
+    }
     for (int half = 0; half < (view.has(SKV_V) ? 2 : 1); ++half) {
       if (layer.weights[half].size() != static_cast<size_t>(view.tokens)) {
         fail(SKV_E_LAYOUT, "layer %zu %s: scores of %zu tokens for a cache of %lld", l, half_name(half),
              layer.weights[half].size(), static_cast<long long>(view.tokens));
       }
-      const RowValues here = same ? RowValues() : row_errors(view, transforms[half], measured[half]);
+      const RowValues here = same ? RowValues() : row_errors(view, measured.transforms[half], measured.errors[half]);
       const RowValues& errors = same ? layer.errors[half] : here;
       if (plan.profile == nullptr || layer.caller[half]) {
         costs[l].half[half] = costs_of(layer.weights[half], errors);

@@ -48,8 +48,8 @@ TEST(RowValues, ReadAsTheyAreListed) {
 }
 
 // Layers of two shapes: heads and dims, so rows and steps, differ.
-std::vector<LayerPlan> layers_of(uint32_t tokens) {
-  std::vector<LayerPlan> layers(3);
+std::vector<LayerPlan> layers_of(uint32_t tokens, size_t count = 3) {
+  std::vector<LayerPlan> layers(count);
   for (size_t l = 0; l < layers.size(); ++l) {
     SegmentShape& shape = layers[l].shape;
     shape.layer = static_cast<uint32_t>(l);
@@ -164,6 +164,46 @@ TEST(ErrorAware, CostsByChunkGiveTheTiersOfTheSameCostsListed) {
       for (int half = 0; half < 2; ++half) ASSERT_EQ(layers[0][l].tiers[half], layers[1][l].tiers[half]) << budget;
     }
   }
+}
+
+TEST(ErrorAware, PartsInAnyOrderGiveTheSameTiers) {
+  constexpr uint32_t kTokens = 500;
+  constexpr size_t kLayers = 20;
+  std::mt19937 random(5);
+  std::lognormal_distribution<float> cost(0.0F, 3.0F);
+  auto curve = std::make_shared<std::vector<float>>(kTokens);
+  for (uint32_t t = 0; t < kTokens; ++t) (*curve)[t] = 1.0F / static_cast<float>(kTokens - t + 31);
+  std::vector<LayerCosts> costs(kLayers);
+  for (size_t l = 0; l < kLayers; ++l) {
+    for (RowValues& half : costs[l].half) {
+      if (l % 2 == 0) {
+        half = RowValues(kTokens, {cost(random), cost(random)}, 256, curve);
+        continue;
+      }
+      std::vector<float> rows(kTokens);
+      for (float& x : rows) x = random() % 8 == 0 ? 0.0F : cost(random);  // rows without errors cost nothing
+      half = RowValues(std::move(rows));
+    }
+  }
+  size_t most_parts = 0;
+  const Spread backwards{4, [&](size_t count, const Spread::Work& work) {
+                           most_parts = std::max(most_parts, count);
+                           for (size_t i = count; i-- > 0;) work(i);
+                         }};
+  for (uint64_t budget = 1000; budget < 4'000'000; budget = budget * 7 / 4) {
+    std::vector<LayerPlan> layers[2] = {layers_of(kTokens, kLayers), layers_of(kTokens, kLayers)};
+    uint64_t used[2];
+    for (int i = 0; i < 2; ++i) {
+      const Spread spread = i == 0 ? Spread{} : backwards;
+      allocate_floor(layers[i], 4, Solves::kCache);
+      used[i] = ErrorAware(layers[i], 4, Solves::kCache, costs, 2.0F, spread).allocate(budget, spread);
+    }
+    EXPECT_EQ(used[0], used[1]);
+    for (size_t l = 0; l < kLayers; ++l) {
+      for (int half = 0; half < 2; ++half) ASSERT_EQ(layers[0][l].tiers[half], layers[1][l].tiers[half]) << budget;
+    }
+  }
+  EXPECT_LE(4U, most_parts);
 }
 
 TEST(ErrorAware, CostsOfNothingAndOfEverythingAreBothTaken) {
