@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -67,7 +68,12 @@ class Job {
   size_t failed_unit_ = 0;
 };
 
-// Threads wait for a numbered job and report back.
+// Waking a thread takes 80 to 130 us on a virtual machine, of which the one that wakes it spends most. Eight units of
+// 20 us on two threads, a tenth of a millisecond between jobs: 94 us with this, 152 us without (ideal: 80).
+constexpr std::chrono::microseconds kLinger{100};
+
+// Threads wait for a numbered job. Those that come too late for it are not waited for: short jobs end sooner than a
+// sleeping thread wakes.
 class Threads final : public Workers {
  public:
   explicit Threads(int32_t helpers) : scratch_(static_cast<size_t>(helpers)) {
@@ -85,20 +91,33 @@ class Threads final : public Workers {
   void run(size_t count, const Work& work, const Least& least, Scratch& own) override {
     {
       const std::lock_guard lock(mutex_);
+      for (Scratch& scratch : scratch_) least.give(scratch);
       job_.begin(count, work, least);
-      busy_ = threads_.size();
+      open_ = true;
       ++generation_;
     }
     wake_.notify_all();
     job_.take(own);
     {
       std::unique_lock lock(mutex_);
+      open_ = false;
+      if (busy_ != 0) {
+        lock.unlock();
+        linger([this] { return busy_ == 0; });
+        lock.lock();
+      }
       done_.wait(lock, [this] { return busy_ == 0; });  // bounded by the work itself: every worker only runs units
     }
     job_.end();
   }
 
  private:
+  // Waits awake for a moment, giving way to whoever wants the core.
+  template <class Until>
+  static void linger(const Until& until) {
+    const auto end = std::chrono::steady_clock::now() + kLinger;
+    while (!until() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  }
   void stop() {
     {
       const std::lock_guard lock(mutex_);
@@ -108,18 +127,21 @@ class Threads final : public Workers {
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
   }
-  // Every thread comes by in every run.
   void serve(size_t index) {
     uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      wake_.wait(lock, [&] { return stopping_ || (open_ && generation_ != seen); });
       if (stopping_) return;
       seen = generation_;
+      ++busy_;
       lock.unlock();
       job_.take(scratch_[index]);
       lock.lock();
       if (--busy_ == 0) done_.notify_one();
+      lock.unlock();
+      linger([&] { return stopping_ || generation_ != seen; });  // one job seldom comes alone
+      lock.lock();
     }
   }
 
@@ -129,9 +151,11 @@ class Threads final : public Workers {
   std::condition_variable done_;
   std::vector<Scratch> scratch_;
   std::vector<std::thread> threads_;
-  size_t busy_ = 0;
-  uint64_t generation_ = 0;
-  bool stopping_ = false;
+  // Written under the lock.
+  std::atomic<size_t> busy_{0};  // threads in the job
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<bool> stopping_{false};
+  bool open_ = false;  // to threads that have not come yet
 };
 
 // The caller's executor, which is trusted with nothing: tasks that it forgets are done here, those that it calls twice
