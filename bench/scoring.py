@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scoring by queries costs beside the prefill that it follows, on a real model.
 
-    build/venv/bin/python bench/scoring.py TEXT [--tokens N] [--rounds N] [--queries N]
+    PYTHONPATH=bindings/python/src build/venv/bin/python bench/scoring.py TEXT [--tokens N] [--rounds N] [--queries N]
 
 Every round prefills the same prompt in an emptied llama.cpp context (SmolLM2-135M, queries captured) and scores its cache by the
 last 16 queries of every layer, on one thread each; printed are medians and the median of the rounds' ratios, with the weights as they are

@@ -13,6 +13,7 @@ _AROUND = (
     "../generate",
     "../swig",
     "../../bench/peers",
+    "../../bench/logit_probe.py",
     "../../bench/scoring.py",
     "../../bench/stacks",
     "../../bench/ttft",
@@ -32,7 +33,15 @@ CHECKS = (
     ("ruff", "format", "--check", *_CONFIG, *_AROUND),
     ("mypy", "--strict"),
     # What they are compared with is installed elsewhere.
-    ("mypy", "--strict", "--disable-error-code", "import-not-found", "../../bench/ttft", "../../bench/scoring.py"),
+    (
+        "mypy",
+        "--strict",
+        "--disable-error-code",
+        "import-not-found",
+        "../../bench/ttft",
+        "../../bench/scoring.py",
+        "../../bench/logit_probe.py",
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from spectrumkv import models
+from spectrumkv import Cache, Engine, models
+from spectrumkv.constants import Code, Verdict
 from spectrumkv.quality import kl_divergence
 
 pytestmark = pytest.mark.e2e
 
 llamacpp = pytest.importorskip("spectrumkv.llamacpp", reason="llama-cpp-python is not installed: run scripts/setup.sh")
 
-from spectrumkv.eval import kept  # noqa: E402
+from spectrumkv.eval import inject, kept  # noqa: E402
+from spectrumkv.eval.calibrate import probe_logits  # noqa: E402
 from spectrumkv.eval.prompt import prefill  # noqa: E402
 
 WORDS = "The quick brown fox jumps over the lazy dog. The dog, being a philosopher, asks why. "
@@ -85,6 +88,19 @@ def test_offsets_break_the_paper_s_codec_on_a_real_model_and_not_ours(
     assert b[0, "raw"]["bit_equal"]
     assert b[ours]["kl"] < 3 * a[ours]["kl"] + 0.001
     assert b[paper]["kl"] > 10 * a[paper]["kl"]
+
+
+def test_the_logit_probe_says_no_to_the_paper_s_code_on_offset_keys_and_yes_to_ours(model: Path, text: Path) -> None:
+    with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64, threads=1) as context, Engine(threads=1) as engine:
+        prompt = prefill(context, context.tokenize(text.read_text())[:300], 16)
+        layers = inject.injections("offsets", prompt.kv_heads, context.rotary_pairs)
+        state = inject.inject_state(inject.settle(prompt.state, layers), layers)
+        queries = [layer.queries(rows) for layer, rows in zip(layers, prompt.queries)]
+        hard = replace(prompt, state=state, queries=queries)
+        with Cache.from_llama(hard.state, hard.kv_heads) as cache:
+            ours, paper = (probe_logits(engine, cache, hard, code) for code in (Code.EMBEDDED, Code.PAPER))
+    assert (ours.int4, paper.int4) == (Verdict.YES, Verdict.NO)
+    assert paper.worst_snr_db < 0 < ours.worst_snr_db
 
 
 def test_a_dropped_token_is_as_if_the_engine_had_removed_it(model: Path) -> None:

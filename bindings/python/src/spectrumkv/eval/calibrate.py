@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectrumkv.cache import Cache
-from spectrumkv.constants import NEEDLE_TRIALS, Half, Probe, Scored, Tier, Verdict
+from spectrumkv.constants import NEEDLE_TRIALS, Code, Half, Probe, Scored, Tier, Verdict
 from spectrumkv.engine import Engine
 from spectrumkv.eval.prompt import Prompt, prefill, set_queries
 from spectrumkv.eval.steps import Steps
 from spectrumkv.llamacpp import LlamaContext
-from spectrumkv.payload import Payload
+from spectrumkv.payload import Payload, Receipt
 from spectrumkv.plan import Plan, Scores
 from spectrumkv.profile import NeedleProbe, Profile
 from spectrumkv.quality import kl_per_row
@@ -126,10 +126,12 @@ def calibrate(
                         done.append(Calibration(layer, half, kl, cost, cost_unasked))
                         update(2 * layer + half + 1, 2 * layers)
             trials.close()
-            verdict, raised = _probe_logits(engine, cache, prompt)
+            receipt = probe_logits(engine, cache, prompt)
             probed += 1
-            escalated += verdict is Verdict.NO
-            steps.say(f"logit probe on text {number + 1}: 4 bits {verdict.name.lower()}, {raised} layers to 8 bits")
+            escalated += receipt.int4 is Verdict.NO
+            steps.say(
+                f"logit probe on text {number + 1}: 4 bits {receipt.int4.name.lower()}, {receipt.escalated_layers} layers to 8 bits"
+            )
     for trial in done:
         if trial.cost > 0:
             profile.calibrate(trial.layer, trial.half, Scored.QUERIES, trial.cost, trial.kl)
@@ -141,16 +143,20 @@ def calibrate(
     return done
 
 
-def _probe_logits(engine: Engine, cache: Cache, prompt: Prompt) -> tuple[Verdict, int]:
+def probe_logits(engine: Engine, cache: Cache, prompt: Prompt, code: Code = Code.EMBEDDED) -> Receipt:
+    """The logit probe's verdict on a prompt's cache, with this library's code and transforms or with the paper's code.
+
+    In the receipt: ``int4``, ``worst_snr_db`` and whose it is, ``escalated_layers``.
+    """
+    tiers = (Tier.FOUR_BIT, Tier.EIGHT_BIT, Tier.RAW) if code is Code.PAPER else None  # the paper's code has no others
     with Scores() as scores:
         set_queries(scores, prompt)
         engine.score(cache, scores)
         with (
-            Plan(engine, budget=0.6).solve(cache, scores) as plan,
+            Plan(engine, budget=0.6, code=code, k_tiers=tiers, v_tiers=tiers).solve(cache, scores) as plan,
             engine.encode(cache, plan) as payload,
         ):
-            receipt = payload.receipt()
-    return receipt.int4, receipt.escalated_layers
+            return payload.receipt()
 
 
 def ask_needles(
