@@ -3,7 +3,7 @@
 """What the logit probe says of 4 bits on a real model, as it is and with keys made harder, with this library's code and
 with the paper's.
 
-    PYTHONPATH=bindings/python/src build/venv/bin/python bench/logit_probe.py TEXT [--model NAME_OR_GGUF] [--tokens N]
+    PYTHONPATH=bindings/python/src build/venv/bin/python bench/logit_probe.py TEXT [--model NAME_OR_GGUF] [--tokens N] [--queries N]
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from spectrumkv import Cache, Engine
 from spectrumkv.constants import Code
 from spectrumkv.eval.calibrate import probe_logits
-from spectrumkv.eval.inject import INJECTIONS, inject_state, injections, settle
+from spectrumkv.eval.inject import INJECTIONS, injections, settle
 from spectrumkv.eval.prompt import Prompt, prefill
+from spectrumkv.eval.transfer import injected
 from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.models import fetch, full_precision
 
@@ -24,11 +25,7 @@ from spectrumkv.models import fetch, full_precision
 def harder(prompt: Prompt, context: LlamaContext, name: str) -> Prompt:
     """The prompt of the model whose keys are injected; it computes the same."""
     layers = injections(name, prompt.kv_heads, context.rotary_pairs)
-    return replace(
-        prompt,
-        state=inject_state(settle(prompt.state, layers), layers),
-        queries=[layer.queries(rows) for layer, rows in zip(layers, prompt.queries, strict=True)],
-    )
+    return injected(replace(prompt, state=settle(prompt.state, layers)), layers)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ llamacpp = pytest.importorskip("spectrumkv.llamacpp", reason="llama-cpp-python i
 from spectrumkv.eval import inject, kept  # noqa: E402
 from spectrumkv.eval.calibrate import probe_logits  # noqa: E402
 from spectrumkv.eval.prompt import prefill  # noqa: E402
+from spectrumkv.eval.transfer import injected  # noqa: E402
 
 WORDS = "The quick brown fox jumps over the lazy dog. The dog, being a philosopher, asks why. "
 
@@ -94,9 +95,7 @@ def test_the_logit_probe_says_no_to_the_paper_s_code_on_offset_keys_and_yes_to_o
     with llamacpp.LlamaContext(model, n_ctx=512, n_batch=64, threads=1) as context, Engine(threads=1) as engine:
         prompt = prefill(context, context.tokenize(text.read_text())[:300], 16)
         layers = inject.injections("offsets", prompt.kv_heads, context.rotary_pairs)
-        state = inject.inject_state(inject.settle(prompt.state, layers), layers)
-        queries = [layer.queries(rows) for layer, rows in zip(layers, prompt.queries)]
-        hard = replace(prompt, state=state, queries=queries)
+        hard = injected(replace(prompt, state=inject.settle(prompt.state, layers)), layers)
         with Cache.from_llama(hard.state, hard.kv_heads) as cache:
             ours, paper = (probe_logits(engine, cache, hard, code) for code in (Code.EMBEDDED, Code.PAPER))
     assert (ours.int4, paper.int4) == (Verdict.YES, Verdict.NO)

@@ -56,6 +56,15 @@ class Delivery:
         }
 
 
+def injected(prompt: Prompt, injection: list[LayerInjection]) -> Prompt:
+    """The prompt of the model whose keys are transformed; its state must be one that `settle` gave."""
+    return replace(
+        prompt,
+        state=inject_state(prompt.state, injection),
+        queries=[layer.queries(rows) for layer, rows in zip(injection, prompt.queries)],
+    )
+
+
 class Sender:
     """A prompt's cache with its scores, ready to be sent in any arm. A context manager."""
 
@@ -69,11 +78,7 @@ class Sender:
     ) -> None:
         self._engine, self._context, self._injection, self._profile = engine, context, injection, profile
         if injection is not None:
-            prompt = replace(
-                prompt,
-                state=inject_state(prompt.state, injection),
-                queries=[layer.queries(rows) for layer, rows in zip(injection, prompt.queries)],
-            )
+            prompt = injected(prompt, injection)
         self.cache = Cache.from_llama(prompt.state, prompt.kv_heads)
         self.cache.set_identity(context.fingerprint, hash_tokens(prompt.tokens))
         self.cache.set(CacheKey.CAN_MASK, 1)  # see `kept`
