@@ -487,10 +487,13 @@ SKV_API skv_status skv_plan_set_budget_bytes(skv_plan* plan, uint64_t bytes, skv
  *   "balanced"     FP16 : INT8 : INT4 as 1 : 2 : 2 while possible
  *   "random"       greedy over a fixed scattering of the tokens
  *   "adaptive"     FP16 and INT8 only; below b = 0.5 tokens are dropped (the cache must be able to mask them)
- *   "pdtrim"       the sinks and the most recent tokens at FP16, the rest dropped
+ *   "pdtrim"       the sinks and the most recent tokens at FP16, the rest dropped; "pdtrim:first=SHARE", 0..1: that share of
+ *                  what is kept from the beginning
  *   "sws"          the sinks and the most important tokens at FP16, the rest dropped
  * ":IMPORTANCE" may follow all but random and pdtrim: "position" (default: sinks, exponential decay after them, the last
- * fifth raised), "recency", "value-aware", "key-norm", "attention" (of the queries in the scores). */
+ * fifth raised), "recency", "value-aware", "key-norm", "attention" (of the queries in the scores). ":decay=RATE", 0..1, may
+ * follow all of these but "recency": after the sinks exp(-RATE) a token, 0.01 by position and none otherwise; as in
+ * "sws:attention:decay=0.005". */
 SKV_API skv_status skv_plan_set_strategy(skv_plan* plan, const char* name, skv_error* err);
 /* What is known of the model: multipliers for the costs and the verdict on low tiers (see skv_profile_create). Copied.
  * NULL: none (default). Since 0.1. */

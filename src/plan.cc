@@ -146,6 +146,7 @@ void Plan::set_strategy(std::string_view name) {
     options.strategy = Strategy::kPolicy;
     options.policy = policy->policy;
     options.importance = policy->importance;
+    options.policy_numbers = policy->numbers;
   } else if (name.size() == 9 && name.substr(0, 8) == "uniform-" &&
              std::string_view("2468").find(name[8]) != std::string_view::npos) {
     options.strategy = Strategy::kUniform;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,11 @@ enum class Strategy { kErrorAware, kRaw, kUniform, kPolicy };
 // The paper's policies and baselines (policy.h), and what they rank tokens by.
 enum class Policy { kGreedy, kSinkProtect, kBalanced, kRandom, kAdaptive, kPdtrim, kSws };
 enum class Importance { kPosition, kRecency, kValueAware, kKeyNorm, kAttention };
+// What the paper's scans vary of them; see the definition of strategy names in spectrumkv.h.
+struct PolicyNumbers {
+  std::optional<double> decay;  // of the importance, a token; not set: the paper's code
+  double first = 0;             // the share of what "pdtrim" keeps that is from the beginning
+};
 
 struct PlanOptions {
   int32_t sinks = -1;   // -1: see Plan::sinks
@@ -40,6 +46,7 @@ struct PlanOptions {
   int32_t uniform_tier = 2;
   Policy policy = Policy::kGreedy;
   Importance importance = Importance::kPosition;
+  PolicyNumbers policy_numbers;
   double fraction = 0;  // of the raw bytes; 0: not set
   uint64_t bytes = 0;   // 0: not set
 };

@@ -2,6 +2,7 @@
 #include "policy.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -42,6 +43,32 @@ void first_of(std::vector<uint8_t>& tiers, std::span<const uint32_t> order, uint
   for (uint32_t i = begin; i < end && i < order.size(); ++i) tiers[order[i]] = tier;
 }
 
+// The parts of a name between colons, one after the other.
+class Parts {
+ public:
+  explicit Parts(std::string_view name) : rest_(name) {}
+  std::optional<std::string_view> next() {
+    if (!rest_) return std::nullopt;
+    const size_t colon = rest_->find(':');
+    const std::string_view part = rest_->substr(0, colon);
+    rest_ = colon == std::string_view::npos ? std::optional<std::string_view>() : rest_->substr(colon + 1);
+    return part;
+  }
+
+ private:
+  std::optional<std::string_view> rest_;
+};
+
+// The number after the key, 0..1; nothing if that is not what the part is.
+std::optional<double> share_of(std::string_view part, std::string_view key) {
+  if (!part.starts_with(key)) return std::nullopt;
+  part.remove_prefix(key.size());
+  double value = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+  if (error != std::errc() || end != part.data() + part.size() || !(value >= 0 && value <= 1)) return std::nullopt;
+  return value;
+}
+
 }  // namespace
 
 std::optional<PolicyName> parse_policy(std::string_view name) {
@@ -55,25 +82,41 @@ std::optional<PolicyName> parse_policy(std::string_view name) {
       {"value-aware", Importance::kValueAware}, {"key-norm", Importance::kKeyNorm},
       {"attention", Importance::kAttention},
   };
-  const size_t colon = name.find(':');
-  const auto policy = policies.find(name.substr(0, colon));
+  Parts parts(name);
+  const auto policy = policies.find(parts.next().value_or(""));
   if (policy == policies.end()) return std::nullopt;
-  if (colon == std::string_view::npos) return PolicyName{policy->second, Importance::kPosition};
-  const auto importance = importances.find(name.substr(colon + 1));
-  if (importance == importances.end() || policy->second == Policy::kRandom || policy->second == Policy::kPdtrim) {
-    return std::nullopt;
+  PolicyName out{policy->second, Importance::kPosition, {}};
+  std::optional<std::string_view> part = parts.next();
+  if (out.policy == Policy::kPdtrim) {
+    if (part) {
+      const std::optional<double> first = share_of(*part, "first=");
+      if (!first) return std::nullopt;
+      out.numbers.first = *first;
+      part = parts.next();
+    }
+  } else if (out.policy != Policy::kRandom) {
+    if (const auto importance = importances.find(part.value_or("")); importance != importances.end()) {
+      out.importance = importance->second;
+      part = parts.next();
+    }
+    if (part && out.importance != Importance::kRecency) {
+      out.numbers.decay = share_of(*part, "decay=");
+      if (!out.numbers.decay) return std::nullopt;
+      part = parts.next();
+    }
   }
-  return PolicyName{policy->second, importance->second};
+  if (part) return std::nullopt;
+  return out;
 }
 
-std::vector<double> importance_by_position(Importance importance, uint32_t tokens, uint32_t sinks) {
+std::vector<double> importance_by_position(Importance importance, uint32_t tokens, uint32_t sinks, double decay) {
   std::vector<double> out(tokens);
   if (importance == Importance::kRecency) {
     std::iota(out.begin(), out.end(), 0.0);
     return out;
   }
   const uint32_t recent = static_cast<uint32_t>(0.8 * tokens);
-  for (uint32_t t = 0; t < tokens; ++t) out[t] = t < sinks ? 1.0 : std::exp(-0.01 * (t - sinks));
+  for (uint32_t t = 0; t < tokens; ++t) out[t] = t < sinks ? 1.0 : std::exp(-decay * (t - sinks));
   for (uint32_t t = recent; t < tokens; ++t) {
     const double rise = tokens - recent > 1 ? static_cast<double>(t - recent) / (tokens - recent - 1) : 0.0;
     out[t] = std::max(out[t], 0.3 + 0.5 * rise);
@@ -89,7 +132,8 @@ std::vector<double> importance_by_position(Importance importance, uint32_t token
   return out;
 }
 
-std::vector<uint8_t> policy_tiers(Policy policy, double b, std::span<const uint32_t> order, uint32_t sinks) {
+std::vector<uint8_t> policy_tiers(Policy policy, double b, std::span<const uint32_t> order, uint32_t sinks,
+                                  double first) {
   const size_t n = order.size();
   const auto pinned = static_cast<uint32_t>(std::min<size_t>(sinks, n));
   std::vector<uint8_t> tiers(n, kInt4);
@@ -142,10 +186,12 @@ std::vector<uint8_t> policy_tiers(Policy policy, double b, std::span<const uint3
     }
     case Policy::kPdtrim:
     case Policy::kSws: {
-      // The sinks and, at FP16, as many others as the budget holds: the most recent, or the most important.
+      // The sinks and, at FP16, as many others as the budget holds: those at the ends, or the most important.
       std::fill(tiers.begin(), tiers.end(), tiers::kDrop);
-      std::fill_n(tiers.begin(), pinned, tiers::kRaw);
-      uint32_t keep = std::max(part_of(b, n), pinned + (n > pinned ? 1U : 0U)) - pinned;
+      uint32_t keep = std::max(part_of(b, n), pinned + (n > pinned ? 1U : 0U));
+      const uint32_t head = policy == Policy::kPdtrim ? std::max(pinned, part_of(first, keep)) : pinned;
+      std::fill_n(tiers.begin(), head, tiers::kRaw);
+      keep -= head;
       for (uint32_t i = 0; i < n && keep > 0; ++i) {
         const uint32_t token = policy == Policy::kPdtrim ? static_cast<uint32_t>(n) - 1 - i : order[i];
         if (tiers[token] == tiers::kRaw) continue;
@@ -186,19 +232,22 @@ bool allocate_policy(std::vector<LayerPlan>& layers, const PlanOptions& options,
       for (const size_t l : group.layers) {
         for (uint32_t t = 0; t < tokens && t < data[l].size(); ++t) values[t] += static_cast<double>(data[l][t]);
       }
+      const double decay = options.policy_numbers.decay.value_or(0);
+      for (uint32_t t = group.sinks; t < tokens; ++t) values[t] *= std::exp(-decay * (t - group.sinks));
       // As in the paper's code, sinks rank first whatever their own value.
       const double most = tokens == 0 ? 0.0 : *std::max_element(values.begin(), values.end());
       for (uint32_t t = 0; t < group.sinks; ++t) values[t] = 10 * most + 1;
       group.order = ranked(std::span<const double>(values));
     } else {
-      const std::vector<double> values = importance_by_position(options.importance, tokens, group.sinks);
+      const std::vector<double> values = importance_by_position(options.importance, tokens, group.sinks,
+                                                                options.policy_numbers.decay.value_or(kDecay));
       group.order = ranked(std::span<const double>(values));
     }
   }
   const auto assign = [&](int step) {
     for (const auto& [range, group] : groups) {
-      const std::vector<uint8_t> tiers =
-          policy_tiers(options.policy, static_cast<double>(step) / kGrid, group.order, group.sinks);
+      const std::vector<uint8_t> tiers = policy_tiers(options.policy, static_cast<double>(step) / kGrid, group.order,
+                                                      group.sinks, options.policy_numbers.first);
       for (const size_t l : group.layers) {
         for (int half = 0; half < 2; ++half) {
           if (layers[l].shape.dim[half] != 0) layers[l].tiers[half] = tiers;

@@ -16,18 +16,19 @@
 
 namespace skv {
 
-// One strategy name, "POLICY" or "POLICY:IMPORTANCE".
+// One strategy name: "POLICY[:IMPORTANCE][:decay=RATE]", or "pdtrim[:first=SHARE]".
 struct PolicyName {
   Policy policy;
   Importance importance;
+  PolicyNumbers numbers;
 };
 // Nothing for a name that is no policy of this file.
 std::optional<PolicyName> parse_policy(std::string_view name);
 // All names, for messages.
 constexpr const char* kPolicyNames =
     "greedy, sink-protect, balanced, random, adaptive, pdtrim, sws (each but random and pdtrim with :position, "
-    ":recency, "
-    ":value-aware, :key-norm or :attention)";
+    ":recency, :value-aware, :key-norm or :attention, and all of these but :recency with :decay=0..1 a token; pdtrim "
+    "with :first=0..1)";
 
 // Whether the importance comes from tensors (key-norm, attention) rather than from positions.
 inline bool needs_data(Importance importance) {
@@ -38,12 +39,16 @@ inline bool may_drop(Policy policy) {
   return policy == Policy::kAdaptive || policy == Policy::kPdtrim || policy == Policy::kSws;
 }
 
-// Importance of every token by its position: 1 for the sinks, exp(-0.01 i) after them, and at least 0.3 rising to 0.8
-// over the last fifth. kValueAware has that fifth times 1.5; kRecency is the position itself.
-std::vector<double> importance_by_position(Importance importance, uint32_t tokens, uint32_t sinks);
+// Importance of every token by its position: 1 for the sinks, exp(-decay i) after them, and at least 0.3 rising to 0.8
+// over the last fifth. kValueAware has that fifth times 1.5; kRecency is the position itself. The paper's code: 0.01.
+constexpr double kDecay = 0.01;
+std::vector<double> importance_by_position(Importance importance, uint32_t tokens, uint32_t sinks,
+                                           double decay = kDecay);
 
-// Tiers of all tokens at the nominal budget b, 0..1; `order` has the most important token first.
-std::vector<uint8_t> policy_tiers(Policy policy, double b, std::span<const uint32_t> order, uint32_t sinks);
+// Tiers of all tokens at the nominal budget b, 0..1; `order` has the most important token first. first: the share of
+// the tokens kPdtrim keeps that is taken from the beginning, the sinks at least.
+std::vector<uint8_t> policy_tiers(Policy policy, double b, std::span<const uint32_t> order, uint32_t sinks,
+                                  double first = 0);
 
 // Writes tiers into the layers (whose shapes are set). data: per layer, importance of every token, empty where it is
 // not needed; layers of equal token range share the mean of theirs. `bytes` is asked for the size of a candidate. False

@@ -34,8 +34,36 @@ TEST(Policy, NamesAndImportances) {
   EXPECT_EQ(Policy::kGreedy, parse_policy("greedy")->policy);
   EXPECT_EQ(Importance::kPosition, parse_policy("greedy")->importance);
   EXPECT_EQ(Importance::kKeyNorm, parse_policy("sws:key-norm")->importance);
-  for (const char* bad :
-       {"", "greed", "greedy:", "greedy:age", "random:recency", "pdtrim:attention", "greedy:recency:x"}) {
+  EXPECT_FALSE(parse_policy("sws:key-norm")->numbers.decay);
+  EXPECT_EQ(0.005, parse_policy("sws:attention:decay=0.005")->numbers.decay);
+  EXPECT_EQ(Importance::kAttention, parse_policy("sws:attention:decay=0.005")->importance);
+  EXPECT_EQ(0.001, parse_policy("greedy:decay=1e-3")->numbers.decay);
+  EXPECT_EQ(0.0, parse_policy("pdtrim")->numbers.first);
+  EXPECT_EQ(0.3, parse_policy("pdtrim:first=0.3")->numbers.first);
+  for (const char* bad : {"",
+                          ":",
+                          "greed",
+                          "greedy:",
+                          "greedy:age",
+                          "random:",
+                          "random:recency",
+                          "random:decay=0.1",
+                          "pdtrim:attention",
+                          "pdtrim:",
+                          "pdtrim:first=",
+                          "pdtrim:first=1.1",
+                          "pdtrim:first=nan",
+                          "pdtrim:first=-0.1",
+                          "pdtrim:first=0.3:",
+                          "pdtrim:first=0.3x",
+                          "pdtrim:decay=0.1",
+                          "greedy:first=0.3",
+                          "greedy:recency:x",
+                          "greedy:recency:decay=0.1",
+                          "greedy:decay=inf",
+                          "greedy:decay=0.1:attention",
+                          "greedy:attention:decay=0.1:decay=0.1",
+                          "sws:decay="}) {
     EXPECT_FALSE(parse_policy(bad)) << bad;
   }
 }
@@ -47,6 +75,7 @@ TEST(Policy, ImportanceByPositionIsThePapers) {
   EXPECT_NEAR(std::exp(-0.96), by[100], 1e-12);
   EXPECT_NEAR(0.3, by[800], 1e-12);
   EXPECT_NEAR(0.8, by[999], 1e-12);
+  EXPECT_NEAR(std::exp(-0.192), importance_by_position(Importance::kPosition, 1000, 4, 0.002)[100], 1e-12);
   const std::vector<double> recent = importance_by_position(Importance::kRecency, 10, 4);
   EXPECT_TRUE(std::is_sorted(recent.begin(), recent.end()));
   // The paper's value-aware variant puts the very last tokens above the sinks.
@@ -77,6 +106,51 @@ TEST(Policy, PdtrimKeepsSinksAndTheMostRecent) {
   for (uint32_t t = 0; t < 100; ++t) EXPECT_EQ(t < 4 || t >= 74 ? tiers::kRaw : tiers::kDrop, tiers[t]) << t;
 }
 
+TEST(Policy, PdtrimTakesAShareFromTheBeginning) {
+  const auto kept = [](double first) {
+    std::array<uint32_t, 2> ends{};
+    const std::vector<uint8_t> tiers = policy_tiers(Policy::kPdtrim, 0.5, in_order(100), 4, first);
+    while (tiers[ends[0]] == tiers::kRaw) ++ends[0];
+    while (tiers[99 - ends[1]] == tiers::kRaw) ++ends[1];
+    EXPECT_EQ((std::array<int, 6>{50, 0, 0, 0, 0, 50}), count(tiers)) << first;
+    return ends;
+  };
+  EXPECT_EQ((std::array<uint32_t, 2>{4, 46}), kept(0));
+  EXPECT_EQ((std::array<uint32_t, 2>{4, 46}), kept(0.06));  // the sinks, whatever the share
+  EXPECT_EQ((std::array<uint32_t, 2>{15, 35}), kept(0.3));
+  EXPECT_EQ((std::array<uint32_t, 2>{45, 5}), kept(0.9));
+  EXPECT_EQ((std::array<uint32_t, 2>{50, 0}), kept(1));
+}
+
+TEST(Policy, DecayRanksOfEqualTokensTheEarlierFirst) {
+  Geometry g;
+  g.tokens = 600;
+  Engine engine(SKV_DEVICE_CPU);
+  Tensors from(g, Layout::kTokenMajor, true);
+  from.cache().set(SKV_CACHE_CAN_MASK, 1);
+  // Mean position of what is kept: the steeper the decay after the sinks, the earlier.
+  const auto mean_kept = [&](const char* name) {
+    Plan plan;
+    plan.set_strategy(name);
+    plan.set_fraction(0.4);
+    solve(engine, plan, from.cache(), nullptr);
+    double sum = 0;
+    double n = 0;
+    const std::vector<uint8_t>& tiers = plan.layers()[0].tiers[0];
+    for (size_t t = 0; t < tiers.size(); ++t) {
+      if (tiers[t] == tiers::kDrop) continue;
+      sum += static_cast<double>(t);
+      ++n;
+    }
+    return sum / n;
+  };
+  const double none = mean_kept("sws:key-norm");
+  EXPECT_EQ(none, mean_kept("sws:key-norm:decay=0"));
+  const double some = mean_kept("sws:key-norm:decay=0.001");
+  EXPECT_GT(none, some);
+  EXPECT_GT(some, mean_kept("sws:key-norm:decay=0.01"));
+}
+
 TEST(Policy, EveryPolicyMeetsItsByteBudget) {
   Geometry g;
   g.tokens = 900;
@@ -85,8 +159,9 @@ TEST(Policy, EveryPolicyMeetsItsByteBudget) {
   Tensors from(g, Layout::kTokenMajor, true);
   Cache& cache = from.cache();
   cache.set(SKV_CACHE_CAN_MASK, 1);
-  for (const char* name : {"greedy", "greedy:recency", "greedy:value-aware", "greedy:key-norm", "sink-protect",
-                           "balanced", "random", "adaptive", "pdtrim", "sws", "sws:key-norm"}) {
+  for (const char* name :
+       {"greedy", "greedy:recency", "greedy:value-aware", "greedy:key-norm", "sink-protect", "balanced", "random",
+        "adaptive", "pdtrim", "pdtrim:first=0.5", "sws", "sws:key-norm", "sws:decay=0.1"}) {
     uint64_t before = 0;
     for (const double fraction : {0.35, 0.45, 0.55, 0.7, 0.95}) {
       Plan plan;

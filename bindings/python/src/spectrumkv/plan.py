@@ -25,7 +25,8 @@ STRATEGIES = (
     "greedy", "sink-protect", "balanced", "random", "adaptive", "pdtrim", "sws",
 )  # fmt: skip
 """Names that `Plan` takes. Those from ``"greedy"`` on are the paper's, with the paper's code; all but random and pdtrim take
-an importance: ``"greedy:key-norm"``, ``:position``, ``:recency``, ``:value-aware``, ``:attention``."""
+an importance: ``"greedy:key-norm"``, ``:position``, ``:recency``, ``:value-aware``, ``:attention``; numbers follow it or
+pdtrim: ``"sws:attention:decay=0.005"``, ``"pdtrim:first=0.3"``."""
 
 
 class Scores(Handle):
