@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,23 @@ def test_raw_comes_first_and_strategies_without_a_budget_once(engine: skv.Engine
 def test_an_unknown_strategy_is_the_library_s_error(engine: skv.Engine) -> None:
     with pytest.raises(skv.ArgumentError, match="nonsense"):
         arms.arms(engine, ["nonsense"], [0.3])
+
+
+def test_forms_after_a_name_are_the_plan_s_options(engine: skv.Engine) -> None:
+    with skv.Cache.from_arrays(kv_arrays()) as cache:
+        default = arms.new_plan(engine, "uniform-4").solve(cache)
+        assert arms.new_plan(engine, "uniform-4/chunk=256/hadamard=8").solve(cache).nbytes == default.nbytes
+        assert arms.new_plan(engine, "uniform-4/chunk=32").solve(cache).nbytes > default.nbytes
+        payloads = {
+            form: bytes(engine.encode(cache, arms.new_plan(engine, f"uniform-4{form}").solve(cache)))
+            for form in ("", "/hadamard=8", "/hadamard=16", "/hadamard=none", "/packed")
+        }
+    assert payloads[""] == payloads["/hadamard=8"]
+    assert len(set(payloads.values())) == 4
+    assert len(payloads["/packed"]) < len(payloads[""])
+    for bad in ("x", "", "chunk=", "chunk=1e2", "hadamard=4", "packed=1"):
+        with pytest.raises(ValueError, match=re.escape(f"uniform-4/{bad}")):
+            arms.new_plan(engine, f"uniform-4/{bad}")
 
 
 def test_windows_overlap_by_the_token_that_is_predicted_and_start_as_the_model_wants() -> None:

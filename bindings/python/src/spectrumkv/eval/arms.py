@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from spectrumkv.cache import Cache
-from spectrumkv.constants import Code, Pack, Status
+from spectrumkv.constants import Code, Pack, Status, Transform
 from spectrumkv.engine import Engine
 from spectrumkv.errors import BudgetError, StateError
 from spectrumkv.plan import Plan, Scores
@@ -46,19 +46,31 @@ class Arm:
         return self.strategy if self.budget is None else f"{self.strategy}@{self.budget:g}"
 
 
+_HADAMARD: Final = {"none": Transform.NONE, "8": Transform.HADAMARD8, "16": Transform.HADAMARD16}
+FORMS: Final = "embedded, packed, chunk=32..256, hadamard=none|8|16"
+
+
 def new_plan(engine: Engine, strategy: str, **options: Any) -> Plan:
-    """An unsolved plan with more of `Plan`'s options. ``NAME/embedded`` is a policy of the paper with this library's code
-    and transforms, ``NAME/packed`` one whose payloads are packed.
+    """An unsolved plan with more of `Plan`'s options, which may also follow the strategy's name: ``NAME/embedded`` is a policy
+    of the paper with this library's code and transforms, ``NAME/packed`` one whose payloads are packed, ``NAME/chunk=64`` one
+    with channel vectors for so many tokens, ``NAME/hadamard=16`` one with that transform of K and V (none, 8 or 16).
 
     Arms are compared whatever a probe says of them: the paper's codec, which one may refuse, is part of the comparison.
     """
-    name, _, form = strategy.partition("/")
-    if form not in ("", "embedded", "packed"):
-        raise ValueError(f"strategy {strategy!r}: wanted NAME, NAME/embedded or NAME/packed")
-    if form == "embedded":
-        options["code"] = Code.EMBEDDED
-    if form == "packed":
-        options["pack"] = Pack.ALWAYS
+    name, *forms = strategy.split("/")
+    for form in forms:
+        key, _, value = form.partition("=")
+        if form == "embedded":
+            options["code"] = Code.EMBEDDED
+        elif form == "packed":
+            options["pack"] = Pack.ALWAYS
+        elif key == "chunk" and value.isdecimal():
+            options["chunk"] = int(value)
+        elif key == "hadamard" and value in _HADAMARD:
+            options["v_transforms"] = _HADAMARD[value]
+            options["k_transforms"] = Transform.MEAN | Transform.BALANCE | _HADAMARD[value]
+        else:
+            raise ValueError(f"strategy {strategy!r}: wanted NAME, or NAME/FORM with forms of {FORMS}")
     if name != "error-aware":  # the only one that a profile's multipliers are for
         options.pop("profile", None)
     return Plan(engine, strategy=name, unproven=True, **options)
