@@ -47,7 +47,7 @@ class Arm:
 
 
 _HADAMARD: Final = {"none": Transform.NONE, "8": Transform.HADAMARD8, "16": Transform.HADAMARD16}
-FORMS: Final = "embedded, packed, chunk=32..256, hadamard=none|8|16"
+_FORMS: Final = "embedded, packed, chunk=32..256, hadamard=none|8|16"
 
 
 def new_plan(engine: Engine, strategy: str, **options: Any) -> Plan:
@@ -70,7 +70,7 @@ def new_plan(engine: Engine, strategy: str, **options: Any) -> Plan:
             options["v_transforms"] = _HADAMARD[value]
             options["k_transforms"] = Transform.MEAN | Transform.BALANCE | _HADAMARD[value]
         else:
-            raise ValueError(f"strategy {strategy!r}: wanted NAME, or NAME/FORM with forms of {FORMS}")
+            raise ValueError(f"strategy {strategy!r}: wanted NAME, or NAME/FORM with forms of {_FORMS}")
     if name != "error-aware":  # the only one that a profile's multipliers are for
         options.pop("profile", None)
     return Plan(engine, strategy=name, unproven=True, **options)
