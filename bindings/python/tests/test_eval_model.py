@@ -195,6 +195,20 @@ def test_niah_asks_after_the_transfer(evaluate: Callable[..., Result], tmp_path:
     assert sum(case["correct"] for window in (0, 1) for case in made[window, "raw"]["cases"]) >= 2
 
 
+def test_niah_prompts_end_in_their_questions(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    within, after = tmp_path / "within.json", tmp_path / "after.json"
+    arguments = ("--tokens", 160, "--distractors", 0, "--contexts", 1, "--strategies", "greedy", "--budgets", "0.5")
+    evaluate("niah", *arguments, "--question-in-prompt", "--json", within)
+    evaluate("niah", *arguments, "--json", after)
+    asked = [rows(within)[prompt, "raw"] for prompt in (0, 1)]
+    (once,) = [row for (_, arm), row in rows(after).items() if arm == "raw"]
+    assert [[case["place"] for case in row["cases"]] for row in asked] == [[case["place"]] for case in once["cases"]]
+    assert all(row["cases"][0]["correct"] for row in asked)
+    # Each question is moved with its own cache, all but its last token.
+    assert all(row["raw_bytes"] > once["raw_bytes"] for row in asked)
+    assert "question_in_prompt" in evaluate("niah", *arguments, "--json", within, code=1).output
+
+
 def test_a_sliding_window_model_s_state_has_its_full_attention_layers_first() -> None:
     name = models.MODELS["gemma3-270m"].file_name
     if not (models.cache_folder() / f"{name}.ok").is_file():

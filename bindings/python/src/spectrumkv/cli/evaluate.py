@@ -211,6 +211,13 @@ def niah(
     digits: Annotated[int, typer.Option(min=2, max=9, help="Digits of a code.")] = 4,
     depths: Annotated[int, typer.Option(min=2, help="Depths from 0 to 100 %, evenly apart.")] = 11,
     seed: Annotated[int, typer.Option(help="Of places, codes and depths.")] = 0,
+    in_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--question-in-prompt",
+            help="End each prompt in its question, as when one server prefills and another decodes.",
+        ),
+    ] = False,
     weights: Weights = "f32",
     inject: Inject = "none",
     profile: ProfileFile = None,
@@ -220,7 +227,8 @@ def niah(
     """P3: a real model retrieves needles from the decoded cache.
 
     Contexts of text hold sentences such as "The Paris office code is 4821.", among look-alikes. The cache is encoded
-    and decoded before anything is asked; then the model completes "As we read above, The Paris office code is".
+    and decoded before anything is asked; then the model completes "As we read above, The Paris office code is". Or the
+    prompt ends in the question.
 
     Example: spectrumkv eval niah --model gemma3-270m --strategies error-aware,greedy --budgets 0.24 --json niah.json
     """
@@ -232,7 +240,7 @@ def niah(
         model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json, profile
     )  # fmt: skip
     places = tuple(round(i / (depths - 1), 4) for i in range(depths))
-    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed)
+    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed, in_prompt)
     try:
         results = protocol.run(options, Steps(out()))
     except RuntimeError as error:

@@ -6,13 +6,16 @@ needles and look-alikes (the same site with another room, another site with the 
 its cache moved *before* anything is asked: what is worth keeping has to be decided without the question. Then each
 question is the beginning of the needle's sentence, which a base model completes as well as a tuned one, and the greedily
 generated digits are right or wrong. Every arm answers every question from a cache of its own.
+
+Or the prompt ends in the question, as when one server prefills a request and another decodes it: each question then has
+a prompt of its own, whose last token is evaluated on the decoded cache.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +25,7 @@ from spectrumkv.eval.results import Results, Row
 from spectrumkv.eval.session import Common, Session, prepare, run_arms, session
 from spectrumkv.eval.steps import Steps
 from spectrumkv.eval.transfer import Sender
+from spectrumkv.llamacpp import LlamaContext
 from spectrumkv.quality import bootstrap_interval
 
 KIND = "niah"
@@ -56,6 +60,8 @@ class Options:
     distractors: int
     digits: int
     seed: int
+    in_prompt: bool = False
+    """Whether the prompt ends in the question."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,14 @@ class Haystack:
 
     text: str
     asked: list[Needle]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt whose cache is moved, and the questions to it: of each the tokens that the moved cache has not seen."""
+
+    prompt: list[int]
+    questions: list[tuple[Needle, list[int]]]
 
 
 def haystacks(content: str, sentence_tokens: Any, options: Options, count: int) -> Iterator[Haystack]:
@@ -145,38 +159,53 @@ def run(options: Options, steps: Steps) -> Results:
     """Asks every question in every arm that the file does not hold yet."""
     if options.needles + 1 > min(len(_SITES), len(_ROOMS)):
         raise ValueError(f"{options.needles} needles: wanted at most {min(len(_SITES), len(_ROOMS)) - 1}")
-    with session(options.common, options.tokens + _ROOM_FOR_ANSWER, steps) as made:
+    common = options.common
+    if options.in_prompt:
+        common = replace(common, windows=common.windows * options.needles)
+    with session(common, options.tokens + _ROOM_FOR_ANSWER, steps) as made:
         context = made.context
         settings = made.settings(
             tokens=options.tokens, depths=list(options.depths), needles=options.needles,
             distractors=options.distractors, digits=options.digits, seed=options.seed,
+            question_in_prompt=options.in_prompt or None,
         )  # fmt: skip
         results = Results(options.common.json, KIND, settings)
 
         def count(text: str) -> int:
             return len(context.tokenize(text, add_bos=False))
 
-        contexts = list(haystacks(made.content, count, options, options.common.windows))
-        todo = [made.missing(results, number) for number in range(len(contexts))]
-        asking = (
-            options.needles * 25.0
-        )  # work in tokens: each evaluated alone costs about as much as several of a batch
-        steps.expect(sum(options.tokens + len(arms) * asking for arms in todo if arms))
-        for number, (haystack, arms) in enumerate(zip(contexts, todo)):
+        prompts = [
+            asked
+            for haystack in haystacks(made.content, count, options, options.common.windows)
+            for asked in _asked(context, haystack, options)
+        ]
+        todo = [made.missing(results, number) for number in range(len(prompts))]
+        # In tokens: each evaluated alone costs about as much as several of a batch.
+        work = [len(asked.questions) * 25.0 for asked in prompts]
+        steps.expect(sum(options.tokens + len(arms) * each for arms, each in zip(todo, work) if arms))
+        for number, (asked, arms) in enumerate(zip(prompts, todo)):
             if arms:
-                _context(made, results, options, number, haystack, arms, asking)
+                _prompt(made, results, options, number, asked, arms, work[number])
             else:
-                steps.say(f"context {number + 1} of {len(contexts)}: already in {options.common.json}")
+                steps.say(f"prompt {number + 1} of {len(prompts)}: already in {options.common.json}")
     return results
 
 
-def _context(
-    made: Session, results: Results, options: Options, number: int, haystack: Haystack, arms: list[Arm], work: float
+def _asked(context: LlamaContext, haystack: Haystack, options: Options) -> Iterator[Asked]:
+    tokens = [*context.start_tokens, *context.tokenize(haystack.text, add_bos=False)][: options.tokens]
+    questions = [(needle, context.tokenize(_ASK + needle.question, add_bos=False)) for needle in haystack.asked]
+    if options.in_prompt:
+        yield from (Asked(tokens + question[:-1], [(needle, question[-1:])]) for needle, question in questions)
+    else:
+        yield Asked(tokens, questions)
+
+
+def _prompt(
+    made: Session, results: Results, options: Options, number: int, asked: Asked, arms: list[Arm], work: float
 ) -> None:
     context = made.context
-    tokens = [*context.start_tokens, *context.tokenize(haystack.text, add_bos=False)][: options.tokens]
-    with made.steps.step(f"context {number + 1} of {made.options.windows}: prefill", options.tokens) as update:
-        prompt, injection = prepare(made, tokens, update)
+    with made.steps.step(f"prompt {number + 1} of {made.options.windows}: prefill", options.tokens) as update:
+        prompt, injection = prepare(made, asked.prompt, update)
     with Sender(made.engine, context, prompt, injection, made.profile) as sender:
 
         def measure(arm: Arm) -> Row:
@@ -184,13 +213,13 @@ def _context(
             if arm.strategy == RAW and delivery.state.tobytes() != prompt.state.tobytes():
                 raise RuntimeError("the lossless arm's state differs from the original's: the harness is broken")
             cases = []
-            for needle in haystack.asked:
+            for needle, question in asked.questions:
                 context.import_state(delivery.state)
-                question = context.tokenize(_ASK + needle.question, add_bos=False)
-                logits = context.evaluate(question, len(tokens), "last")
+                begin = len(asked.prompt)
+                logits = context.evaluate(question, begin, "last")
                 assert logits is not None
                 margins: list[float] = []
-                given = context.greedy(logits[0], len(tokens) + len(question), 2 * options.digits + 1, margins=margins)
+                given = context.greedy(logits[0], begin + len(question), 2 * options.digits + 1, margins=margins)
                 answer = context.detokenize(given)
                 # The code ends where the text of the first tokens holds it; what follows is not the answer's.
                 ends = next((n for n in range(1, len(given)) if needle.code in context.detokenize(given[:n])), None)
@@ -214,7 +243,7 @@ def _context(
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """One entry an arm: success over all its cases with a 95 % interval by resampling contexts, by depth, among the
+    """One entry an arm: success over all its cases with a 95 % interval by resampling prompts, by depth, among the
     cases that raw got right, and among those that it got right clearly."""
     solved: dict[tuple[int, str], float] = {
         (row["window"], case["place"]): case.get("margin") or 0.0
