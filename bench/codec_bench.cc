@@ -114,6 +114,7 @@ double copy_seconds(skv::Engine& engine, const Tensor& from, Tensor& to) {
 
 enum class Phase {
   kEncode,
+  kEncodeAnew,      // into memory taken for it and given back, as skv_encode without a buffer does
   kDecode,          // of bytes nobody looked at yet: all digests are checked before anything is written
   kDecodeVerified,  // of a payload whose digests were checked already, as they are while skv_recv receives it
 };
@@ -139,15 +140,15 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
   skv::solve(engine, plan, source, nullptr);
   const Memory memory(plan.payload_bytes());
   const std::span<std::byte> buffer(memory.data(), memory.size());
-  const auto encode = [&] {
-    auto payload = skv::Payload::create(source, plan, buffer);
+  const auto encode = [&](std::span<std::byte> into) {
+    auto payload = skv::Payload::create(source, plan, into);
     skv::encode_layers(engine, source, plan, *payload, 0, g.layers);
   };
   const auto open_and_decode = [&] {
     auto payload = skv::Payload::open(buffer, nullptr);
     skv::decode_layers(engine, *payload, destination, 0, g.layers);
   };
-  encode();
+  encode(buffer);
   const auto verified = skv::Payload::open(buffer, nullptr);
   skv::decode_layers(engine, *verified, destination, 0, g.layers);
   std::vector<double> ratios;
@@ -157,7 +158,10 @@ void run(benchmark::State& state, const Geometry& g, const char* strategy, int32
     const auto start = Clock::now();
     switch (phase) {
       case Phase::kEncode:
-        encode();
+        encode(buffer);
+        break;
+      case Phase::kEncodeAnew:
+        encode({});
         break;
       case Phase::kDecode:
         open_and_decode();
@@ -187,8 +191,10 @@ int main(int argc, char** argv) {
                             {"4bit-plain", "uniform-4", 0},
                             {"8bit-plain", "uniform-8", 0},
                             {"raw", "raw", 1}};
-  constexpr std::pair<const char*, Phase> phases[] = {
-      {"encode", Phase::kEncode}, {"decode", Phase::kDecode}, {"decode_verified", Phase::kDecodeVerified}};
+  constexpr std::pair<const char*, Phase> phases[] = {{"encode", Phase::kEncode},
+                                                      {"encode_anew", Phase::kEncodeAnew},
+                                                      {"decode", Phase::kDecode},
+                                                      {"decode_verified", Phase::kDecodeVerified}};
   for (const Geometry& g : kGeometries) {
     for (const Kind& kind : kinds) {
       for (const int32_t threads : {1, 2}) {

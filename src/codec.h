@@ -171,9 +171,6 @@ class Payload {
   skv_receipt receipt_{};
 };
 
-// Host memory for a payload.
-std::shared_ptr<std::byte> payload_memory(size_t bytes);
-
 // The cache must have the shapes and identity of the plan's layers (LAYOUT, MODEL, REQUEST).
 void match_cache(const Cache& cache, const Plan& plan);
 

@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "kernels/kernels.h"
+#include "payload_memory.h"
 
 namespace skv {
 namespace {

@@ -2,24 +2,13 @@
 // The Payload object: bytes with an owner, what is in them, and the receipt.
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 #include "codec.h"
 #include "error.h"
 #include "kernels/tiers.h"
+#include "payload_memory.h"
 
 namespace skv {
-namespace {
-
-constexpr size_t kAlignment = 64;
-
-}  // namespace
-
-std::shared_ptr<std::byte> payload_memory(size_t size) {
-  auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kAlignment}));
-  return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-}
-
 void Payload::count_rows(const Segment& segment) {
   for (int tier = 0; tier < 8; ++tier) {
     receipt_.k_rows[tier] += segment.counts[0].rows[tier];

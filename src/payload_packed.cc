@@ -4,6 +4,7 @@
 
 #include "codec.h"
 #include "error.h"
+#include "payload_memory.h"
 
 namespace skv {
 namespace {

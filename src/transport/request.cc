@@ -1,27 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conn and Request.
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "error.h"
+#include "payload_memory.h"
 #include "transport/core.h"
 
 namespace skv::transport {
 namespace {
 
-constexpr std::size_t kBufferAlignment = 64;
-
 std::int64_t to_i64(std::uint64_t value) { return static_cast<std::int64_t>(value); }
-
-// Uninitialised memory: a payload may be gigabytes and every byte is about to be written.
-std::shared_ptr<void> allocate_buffer(std::uint64_t bytes) {
-  const std::uint64_t rounded = (bytes + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
-  void* p = std::aligned_alloc(kBufferAlignment, rounded);
-  if (p == nullptr) fail(SKV_E_NO_MEMORY, "cannot allocate %llu bytes", static_cast<unsigned long long>(rounded));
-  return {p, std::free};
-}
 
 // What test and wait say about a request in its present state.
 skv_status report(const Transfer& transfer) {
@@ -320,7 +309,7 @@ void Request::accept(void* buffer, std::size_t bytes, std::uint64_t deadline) {
   std::shared_ptr<void> owner;
   const NcclPlane* plane = core_->device_plane(*peer);
   if (buffer == nullptr) {
-    owner = plane != nullptr ? plane->allocate(transfer.total) : allocate_buffer(transfer.total);
+    owner = plane != nullptr ? plane->allocate(transfer.total) : payload_memory(transfer.total);
     buffer = owner.get();
     bytes = transfer.total;
   } else if (reinterpret_cast<std::uintptr_t>(buffer) % 16 != 0) {
