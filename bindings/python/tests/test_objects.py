@@ -198,6 +198,16 @@ def test_encoding_into_the_callers_memory(engine: skv.Engine) -> None:
         engine.encode(cache, plan, out=bytes(plan.nbytes))
 
 
+@pytest.mark.parametrize("size", [1000, (32 << 20) + 1])
+def test_memory_for_payloads_is_aligned_and_zero(size: int) -> None:
+    memory = skv.aligned_bytearray(size, 64)
+    assert len(memory) == size and not memory.readonly
+    assert ctypes.addressof(ctypes.c_char.from_buffer(memory)) % 64 == 0
+    assert not any(memory[:: size - 1])
+    memory[-1] = 7
+    assert bytes(memory[-2:]) == b"\0\7"
+
+
 def test_tiers_can_be_read_and_replaced(engine: skv.Engine) -> None:
     cache = skv.Cache.from_arrays(kv_arrays(layers=1))
     plan = skv.Plan(engine, strategy="uniform-8").solve(cache)

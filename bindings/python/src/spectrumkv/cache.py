@@ -12,7 +12,7 @@ from spectrumkv._handle import Handle
 from spectrumkv.buffers import Buffer, describe, describe_bytes, id_bytes, to_dtype
 from spectrumkv.constants import ALL, DEVICE_CPU, FINGERPRINT_BYTES, REQUEST_ID_BYTES, CacheKey, DType, Half, Status
 from spectrumkv.errors import ArgumentError
-from spectrumkv.payload import Payload
+from spectrumkv.payload import Payload, aligned_bytearray
 
 
 class Cache(Handle):
@@ -298,14 +298,14 @@ class Cache(Handle):
             v_trans: 0 for a context with flash attention, 1 without.
             dtype: element type of the context's cache.
             fingerprint: the model served here; decoding refuses a payload of another one. None: all zero.
-            out: writable contiguous memory of at least `llama_blob_bytes` bytes; by default a new bytearray.
+            out: writable contiguous memory of at least `llama_blob_bytes` bytes; by default an `aligned_bytearray`.
 
         Raises:
             IdentityError: not the shape of a llama.cpp cache. ResourceError: ``out`` is too small.
         """
         kind = to_dtype(dtype)
         size = cls.llama_blob_bytes(payload, v_trans, kind)
-        target = bytearray(size) if out is None else out
+        target = aligned_bytearray(size) if out is None else out
         memory = describe_bytes(target, writable=True)
         handle = CACHE()
         with payload._use() as source:
