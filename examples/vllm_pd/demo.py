@@ -45,8 +45,19 @@ TOKENS = 16
 class Pair:
     """The two instances."""
 
-    def __init__(self, model: Path, logs: Path, *, pack: bool = False, queries: int = 16, cached: bool = True) -> None:
+    def __init__(
+        self,
+        model: Path,
+        logs: Path,
+        *,
+        pack: bool = False,
+        queries: int = 16,
+        cached: bool = True,
+        pieces: bool = True,
+    ) -> None:
+        """``pieces``: prompts are prefilled in pieces of 256 tokens, not as vLLM does by itself (up to 2,048)."""
         self.model, self.logs, self.pack, self.queries, self.cached = model, logs, pack, queries, cached
+        self.pieces = pieces
         self.started = 0
         self.prefill = self.start_prefill()
         self.decode = self.start_decode()
@@ -66,9 +77,9 @@ class Pair:
             "pack": self.pack,
             "queries": self.queries,
         }
-        # Prompts are prefilled in pieces of 256 tokens.
-        more = ("--max-num-batched-tokens", "256", *(() if self.cached else ("--no-enable-prefix-caching",)))
-        return self._start("prefill", connector("kv_producer", **extra), *more)
+        pieces = ("--max-num-batched-tokens", "256") if self.pieces else ()
+        cached = () if self.cached else ("--no-enable-prefix-caching",)
+        return self._start("prefill", connector("kv_producer", **extra), *pieces, *cached)
 
     def start_decode(self, *more: str) -> Process:
         extra = {"fingerprint": FINGERPRINT, "load_timeout": LOAD_TIMEOUT, "loads": 8}
@@ -431,16 +442,27 @@ async def run(parts: list[str], given: argparse.Namespace) -> bool:
     good = True
     timeout = aiohttp.ClientTimeout(900)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)) as session:
-        if set(parts) != {"example"}:
-            pair = Pair(
-                given.model, given.logs, pack=given.pack, queries=given.queries, cached=not given.no_prefix_cache
-            )
+
+        def start(pieces: bool) -> Pair:
+            cached = not given.no_prefix_cache
+            return Pair(given.model, given.logs, pack=given.pack, queries=given.queries, cached=cached, pieces=pieces)
+
+        if "speed" in parts:
+            print("speed:", flush=True)
+            pair = start(pieces=False)  # as the example connector's: it fails with prompts in pieces
             try:
-                for part in parts:
+                await speed(pair, session, given.requests, given.budget)
+            finally:
+                pair.close()
+        if "speed" in parts or "example" in parts:
+            await example(given.model, given.logs, session, given.requests)
+        others = [part for part in parts if part not in {"speed", "example"}]
+        if others:
+            pair = start(pieces=True)
+            try:
+                for part in others:
                     print(f"{part}:", flush=True)
-                    if part == "speed":
-                        await speed(pair, session, given.requests, given.budget)
-                    elif part == "exact":
+                    if part == "exact":
                         good &= await exact(pair, session, given.prompts)
                     elif part == "budget":
                         good &= await budgeted(pair, session, given.prompts, given.budget, given.characters)
@@ -458,8 +480,6 @@ async def run(parts: list[str], given: argparse.Namespace) -> bool:
                         good &= await storm(pair, session, given.runs, LOAD_TIMEOUT + 30, check)
             finally:
                 pair.close()
-        if "speed" in parts or "example" in parts:
-            await example(given.model, given.logs, session, given.requests)
     return good
 
 
