@@ -20,22 +20,30 @@ namespace {
 // A head whose attention over the sampled keys moves by more than this at 4 bits gets 8 (docs/results/quality.md).
 constexpr float kMostLogitKl = 0.1F;
 
-// One chunk of a layer's keys as f32 rows [tokens][heads][dim].
+// Layers are probed together, so that threads share the work, until their keys take this many bytes a thread as f32.
+// Eight times as many were slower: memory that was never touched costs more than waiting for each other.
+constexpr size_t kGroupBytes = size_t{512} << 10U;
+
+// One chunk of a layer's keys as f32 rows [tokens][heads][dim], and what 4 bits make of them.
 struct Sample {
+  int32_t layer = 0;
+  const QuerySample* queries = nullptr;
   int64_t first_position = 0;
   uint32_t tokens = 0;
   std::vector<float> keys;
+  std::vector<float> errors;
 };
 
-Sample keys_of(const Cache& cache, int32_t layer, const QuerySample& queries, uint32_t chunk, Scratch& scratch) {
-  const CacheLayer& view = cache.layer(layer);
+void take_keys(const Cache& cache, uint32_t chunk, Sample& sample, Scratch& scratch) {
+  const CacheLayer& view = cache.layer(sample.layer);
   const auto tokens = static_cast<uint64_t>(view.tokens);
   // The last whole chunk that every query sees; the first one in a short prompt.
-  const uint64_t seen = tokens - static_cast<uint64_t>(queries.count);
+  const uint64_t seen = tokens - static_cast<uint64_t>(sample.queries->count);
   const uint32_t index = seen >= chunk ? static_cast<uint32_t>(seen / chunk) - 1 : 0;
   const ChunkRange range = chunk_range(tokens, chunk, index);
-  const kernels::Rows rows = rows_of(cache, layer, SKV_K, range, scratch);
-  Sample sample{view.first_position + static_cast<int64_t>(range.first), range.tokens, {}};
+  const kernels::Rows rows = rows_of(cache, sample.layer, SKV_K, range, scratch);
+  sample.first_position = view.first_position + static_cast<int64_t>(range.first);
+  sample.tokens = range.tokens;
   sample.keys.resize(size_t{range.tokens} * static_cast<size_t>(rows.heads) * static_cast<size_t>(rows.dim));
   float* to = sample.keys.data();
   for (int32_t t = 0; t < rows.tokens; ++t) {
@@ -44,21 +52,25 @@ Sample keys_of(const Cache& cache, int32_t layer, const QuerySample& queries, ui
       for (int32_t c = 0; c < rows.dim; ++c) *to++ = tiers::load_element(from + c * rows.stride_elem, rows.dtype);
     }
   }
-  return sample;
 }
 
-Cache view_of(const CacheLayer& like, const Sample& sample, float* keys) {
-  Cache cache(1);
-  const int64_t dim = like.dim[SKV_K];
-  cache.set_tokens(0, sample.first_position, sample.tokens);
-  cache.set_layer(0, like.kv_heads, like.dim[SKV_K], 0, SKV_F32);
-  cache.set_plane(0, SKV_K, keys, sample.keys.size() * sizeof(float), 0, like.kv_heads * dim * 4, dim * 4, 4);
+// The keys of a group of samples, or their errors, as a cache: layer i is sample i.
+Cache view_of(const Cache& like, std::vector<Sample>& group, std::vector<float> Sample::*rows) {
+  Cache cache(static_cast<int32_t>(group.size()));
+  for (size_t i = 0; i < group.size(); ++i) {
+    const auto layer = static_cast<int32_t>(i);
+    const CacheLayer& view = like.layer(group[i].layer);
+    const int64_t row = int64_t{view.dim[SKV_K]} * 4;
+    std::vector<float>& values = group[i].*rows;
+    cache.set_tokens(layer, group[i].first_position, group[i].tokens);
+    cache.set_layer(layer, view.kv_heads, view.dim[SKV_K], 0, SKV_F32);
+    cache.set_plane(layer, SKV_K, values.data(), values.size() * sizeof(float), 0, view.kv_heads * row, row, 4);
+  }
   return cache;
 }
 
-// Through the real encoder and decoder at 4 bits.
-std::vector<float> quantized(Engine& engine, const Cache& cache, const Plan& like, const CacheLayer& view,
-                             const Sample& sample) {
+// What the real encoder and decoder at 4 bits make of the keys.
+void quantize(Engine& engine, const Cache& keys, const Plan& like, const Cache& to) {
   Plan plan;
   plan.options.chunk = like.options.chunk;
   plan.options.sinks = like.options.sinks;
@@ -67,12 +79,10 @@ std::vector<float> quantized(Engine& engine, const Cache& cache, const Plan& lik
   plan.options.strategy = Strategy::kUniform;
   plan.options.uniform_tier = 2;
   plan.options.unproven = true;
-  solve(engine, plan, cache, nullptr);
-  const auto payload = Payload::create(cache, plan, {});
-  encode_layers(engine, cache, plan, *payload, 0, 1);
-  std::vector<float> out(sample.keys.size());
-  decode_layers(engine, *payload, view_of(view, sample, out.data()), 0, 1);
-  return out;
+  solve(engine, plan, keys, nullptr);
+  const auto payload = Payload::create(keys, plan, {});
+  encode_layers(engine, keys, plan, *payload, 0, keys.layer_count());
+  decode_layers(engine, *payload, to, 0, keys.layer_count());
 }
 
 // Sums over tokens, in lanes: one chain of additions would be waited for at every token.
@@ -101,11 +111,11 @@ struct Sums {
   }
 };
 
-LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, const QuerySample& queries, int32_t head,
-                       int32_t kv_heads, Scratch& scratch) {
-  const auto dim = static_cast<size_t>(keys.layer(0).dim[SKV_K]);
-  const auto tokens = static_cast<size_t>(keys.layer(0).tokens);
-  const int32_t group = queries.heads / kv_heads;
+LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, int32_t layer,
+                       const QuerySample& queries, int32_t head, Scratch& scratch) {
+  const auto dim = static_cast<size_t>(keys.layer(layer).dim[SKV_K]);
+  const auto tokens = static_cast<size_t>(keys.layer(layer).tokens);
+  const int32_t group = queries.heads / keys.layer(layer).kv_heads;
   std::vector<float> q;
   q.reserve(static_cast<size_t>(queries.taken) * static_cast<size_t>(group) * dim);
   for (int32_t i = 0; i < queries.taken; ++i) {
@@ -118,8 +128,8 @@ LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, c
   std::vector<float> noise(logits.size());
   const ChunkRange all = chunk_range(tokens, tiers::kMaxChunk, 0);
   const auto stride = static_cast<int64_t>(tokens);
-  engine.kernels().dots(rows_of(keys, 0, SKV_K, all, scratch), head, q.data(), count, logits.data(), stride);
-  engine.kernels().dots(rows_of(errors, 0, SKV_K, all, scratch), head, q.data(), count, noise.data(), stride);
+  engine.kernels().dots(rows_of(keys, layer, SKV_K, all, scratch), head, q.data(), count, logits.data(), stride);
+  engine.kernels().dots(rows_of(errors, layer, SKV_K, all, scratch), head, q.data(), count, noise.data(), stride);
   double signal_sum = 0;
   double noise_sum = 0;
   double kl_sum = 0;
@@ -153,6 +163,41 @@ LogitProbe::Head judge(Engine& engine, const Cache& keys, const Cache& errors, c
   return out;
 }
 
+void probe_group(Engine& engine, const Cache& cache, const Plan& plan, std::vector<Sample>& group, LogitProbe& probe) {
+  const auto chunk = static_cast<uint32_t>(plan.options.chunk);
+  if (engine.device() == nullptr) {
+    engine.run(group.size(), [&](size_t i, Scratch& scratch) { take_keys(cache, chunk, group[i], scratch); });
+  } else {
+    for (Sample& sample : group) {  // what a device holds is copied layer by layer
+      const HostView seen(engine.device(), cache, sample.layer, nullptr, 1);
+      engine.run(1, [&](size_t, Scratch& scratch) { take_keys(seen.cache(), chunk, sample, scratch); });
+    }
+  }
+  for (Sample& sample : group) sample.errors.resize(sample.keys.size());
+  const Cache keys = view_of(cache, group, &Sample::keys);
+  const Cache errors = view_of(cache, group, &Sample::errors);
+  quantize(engine.host(), keys, plan, errors);
+  for (Sample& sample : group) {
+    for (size_t i = 0; i < sample.errors.size(); ++i) sample.errors[i] -= sample.keys[i];
+  }
+  struct Unit {
+    int32_t layer;  // of the group
+    int32_t head;
+  };
+  std::vector<Unit> units;
+  for (int32_t i = 0; i < keys.layer_count(); ++i) {
+    const int32_t heads = keys.layer(i).kv_heads;
+    for (int32_t head = 0; head < heads; ++head) units.push_back({i, head});
+    probe.layers[static_cast<size_t>(group[static_cast<size_t>(i)].layer)].resize(static_cast<size_t>(heads));
+  }
+  engine.run(units.size(), [&](size_t u, Scratch& scratch) {
+    const auto [layer, head] = units[u];
+    const Sample& sample = group[static_cast<size_t>(layer)];
+    probe.layers[static_cast<size_t>(sample.layer)][static_cast<size_t>(head)] =
+        judge(engine, keys, errors, layer, *sample.queries, head, scratch);
+  });
+}
+
 }  // namespace
 
 LogitProbe probe_logits(Engine& engine, const Cache& cache, const Plan& plan, const Scores& scores) {
@@ -161,31 +206,31 @@ LogitProbe probe_logits(Engine& engine, const Cache& cache, const Plan& plan, co
   probe.escalate.assign(layers, 0);
   probe.layers.resize(layers);
   size_t asked = 0;
+  std::vector<Sample> group;
+  const size_t most = kGroupBytes * static_cast<size_t>(engine.threads());
+  size_t bytes = 0;
+  for (int32_t l = 0; l < cache.layer_count(); ++l) {
+    if (const QuerySample* queries = scores.sample(l); queries != nullptr) {
+      ++asked;
+      const CacheLayer& view = cache.layer(l);
+      bytes += static_cast<size_t>(plan.options.chunk) * static_cast<size_t>(view.kv_heads) *
+               static_cast<size_t>(view.dim[SKV_K]) * sizeof(float);
+      group.push_back({l, queries, 0, 0, {}, {}});
+    }
+    if (!group.empty() && (bytes >= most || l + 1 == cache.layer_count())) {
+      probe_group(engine, cache, plan, group, probe);
+      group.clear();
+      bytes = 0;
+    }
+  }
   size_t raised = 0;
-  const auto chunk = static_cast<uint32_t>(plan.options.chunk);
   for (size_t l = 0; l < layers; ++l) {
-    const auto index = static_cast<int32_t>(l);
-    const QuerySample* queries = scores.sample(index);
-    if (queries == nullptr) continue;
-    ++asked;
-    const CacheLayer& view = cache.layer(index);
-    const HostView seen(engine.device(), cache, index, nullptr, 1);  // a chunk of keys: the host's work
-    Sample sample;
-    engine.run(1, [&](size_t, Scratch& scratch) { sample = keys_of(seen.cache(), index, *queries, chunk, scratch); });
-    const Cache keys = view_of(view, sample, sample.keys.data());
-    std::vector<float> error = quantized(engine.host(), keys, plan, view, sample);
-    for (size_t i = 0; i < error.size(); ++i) error[i] -= sample.keys[i];
-    const Cache errors = view_of(view, sample, error.data());
-    probe.layers[l].resize(static_cast<size_t>(view.kv_heads));
-    engine.run(probe.layers[l].size(), [&](size_t head, Scratch& scratch) {
-      probe.layers[l][head] = judge(engine, keys, errors, *queries, static_cast<int32_t>(head), view.kv_heads, scratch);
-    });
     for (size_t head = 0; head < probe.layers[l].size(); ++head) {
       const LogitProbe::Head& it = probe.layers[l][head];
       if (it.kl > kMostLogitKl) probe.escalate[l] = 1;
       if (probe.worst_layer < 0 || it.snr_db < probe.worst_snr_db) {
         probe.worst_snr_db = it.snr_db;
-        probe.worst_layer = index;
+        probe.worst_layer = static_cast<int32_t>(l);
         probe.worst_head = static_cast<int32_t>(head);
       }
     }
