@@ -71,9 +71,10 @@ std::vector<Cut> cuts_of(const SegmentLayout& layout) {
   return cuts;
 }
 
-class Packer {
- public:
-  Packer()
+}  // namespace
+
+struct Packer::Context {
+  Context()
       : zstd_(context(kLevel)), entropy_(context(kQuickLevel)), quick_(context(kQuickLevel)), columns_(kPieceBytes) {
     // Not in zstd's stable interface: one without it packs these columns at the level of the rest.
     if (ZSTD_isError(ZSTD_CCtx_setParameter(entropy_.get(), ZSTD_c_experimentalParam5, kEntropy)) != 0) {
@@ -97,11 +98,11 @@ class Packer {
   }
 
  private:
-  using Context = std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)>;
+  using Zstd = std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)>;
   static constexpr int kEntropy = 1;  // ZSTD_c_literalCompressionMode: always
 
-  static Context context(int level) {
-    Context made(ZSTD_createCCtx(), ZSTD_freeCCtx);
+  static Zstd context(int level) {
+    Zstd made(ZSTD_createCCtx(), ZSTD_freeCCtx);
     if (made == nullptr) throw std::bad_alloc();
     ZSTD_CCtx_setParameter(made.get(), ZSTD_c_compressionLevel, level);
     ZSTD_CCtx_setParameter(made.get(), ZSTD_c_contentSizeFlag, 0);
@@ -113,42 +114,48 @@ class Packer {
     return size;
   }
 
-  Context zstd_, entropy_, quick_;
+  Zstd zstd_, entropy_, quick_;
   std::vector<std::byte> columns_, made_;
 };
 
-std::vector<std::byte> record_of(std::span<const std::byte> segment, const Segment& of, Digest digest, bool pack) {
+Packer::Packer() : context_(std::make_unique<Context>()) {}
+Packer::~Packer() = default;
+
+uint64_t record_bound(const Segment& of) {
+  return align_up(kRecordHeaderBytes + kEntryBytes * cuts_of(of.layout).size() + of.layout.bytes);
+}
+
+uint64_t Packer::record(std::span<const std::byte> segment, const Segment& of, Digest digest, bool pack,
+                        std::byte* out) {
   const std::vector<Cut> cuts = cuts_of(of.layout);
-  const uint64_t body = kRecordHeaderBytes + kEntryBytes * cuts.size();
-  std::vector<std::byte> record(body + segment.size() + kSectionAlign);
+  const std::span<std::byte> record(out, record_bound(of));
   const auto element_bytes = raw_element_bytes(of.shape);
-  Packer packer;
-  uint64_t at = body;
+  uint64_t at = kRecordHeaderBytes + kEntryBytes * cuts.size();
+  std::memset(out, 0, kRecordHeaderBytes);
   for (size_t i = 0; i < cuts.size(); ++i) {
     const std::span<const std::byte> plain = segment.subspan(cuts[i].extent.offset, cuts[i].extent.bytes);
     const Way way = pack ? cuts[i].way : Way::kStore;
     std::span<const std::byte> made = plain;
-    if (way == Way::kZstd) made = packer.pack(plain);
-    if (way == Way::kColumns) made = packer.pack(plain, element_bytes);
+    if (way == Way::kZstd) made = context_->pack(plain);
+    if (way == Way::kColumns) made = context_->pack(plain, element_bytes);
     const bool smaller = made.size() < plain.size();
     if (!smaller) made = plain;
     std::memcpy(record.data() + at, made.data(), made.size());
     const uint32_t columns = smaller && way == Way::kColumns ? element_bytes : 0;
-    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i, static_cast<uint32_t>(plain.size()) | columns << 24U);
-    put(std::span(record), kRecordHeaderBytes + kEntryBytes * i + 4, static_cast<uint32_t>(made.size()));
+    put(record, kRecordHeaderBytes + kEntryBytes * i, static_cast<uint32_t>(plain.size()) | columns << 24U);
+    put(record, kRecordHeaderBytes + kEntryBytes * i + 4, static_cast<uint32_t>(made.size()));
     at += made.size();
   }
-  record.resize(align_up(at));
-  std::memcpy(record.data(), kRecordMagic, 4);
-  put(std::span(record), 4, of.shape.layer);
-  put(std::span(record), 8, static_cast<uint64_t>(record.size()));
-  put(std::span(record), 16, static_cast<uint64_t>(segment.size()));
-  put(std::span(record), 24, static_cast<uint32_t>(cuts.size()));
-  put(std::span(record), 56, digest_of(record, digest));
-  return record;
+  const uint64_t bytes = align_up(at);
+  std::memset(out + at, 0, bytes - at);
+  std::memcpy(out, kRecordMagic, 4);
+  put(record, 4, of.shape.layer);
+  put(record, 8, bytes);
+  put(record, 16, static_cast<uint64_t>(segment.size()));
+  put(record, 24, static_cast<uint32_t>(cuts.size()));
+  put(record, 56, digest_of(record.first(bytes), digest));
+  return bytes;
 }
-
-}  // namespace
 
 bool is_packed(std::span<const std::byte> bytes) {
   return bytes.size() >= 4 && std::memcmp(bytes.data(), kMagic, 4) == 0;
@@ -306,14 +313,6 @@ void Unpacker::unpack(std::span<const std::byte> record, const Piece& piece, uin
          static_cast<ull>(piece.offset), got, piece.plain_bytes);
   }
   if (piece.element_bytes != 0) join_columns({to, got}, piece.element_bytes, out);
-}
-
-std::vector<std::byte> pack_segment(std::span<const std::byte> segment, const Segment& of, Digest digest) {
-  return record_of(segment, of, digest, true);
-}
-
-std::vector<std::byte> store_segment(std::span<const std::byte> segment, const Segment& of, Digest digest) {
-  return record_of(segment, of, digest, false);
 }
 
 void write_packed_header(std::span<std::byte, kPackedHeaderBytes> out, const PackedHeader& header) {

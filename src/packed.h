@@ -73,10 +73,23 @@ class Unpacker {
 };
 
 // --- writer
-// One segment as a record.
-std::vector<std::byte> pack_segment(std::span<const std::byte> segment, const Segment& of, Digest digest);
-// A record that packs nothing, for when kMaxExpansion is exceeded.
-std::vector<std::byte> store_segment(std::span<const std::byte> segment, const Segment& of, Digest digest);
+// Bytes that a segment's record takes at most.
+uint64_t record_bound(const Segment& of);
+// Makes records. Its contexts and buffers are worth keeping from one to the next.
+class Packer {
+ public:
+  Packer();
+  ~Packer();
+  Packer(const Packer&) = delete;
+  Packer& operator=(const Packer&) = delete;
+  // Writes one segment's record to out[record_bound()] and returns its bytes. pack false: a record that packs nothing, for
+  // when kMaxExpansion is exceeded.
+  uint64_t record(std::span<const std::byte> segment, const Segment& of, Digest digest, bool pack, std::byte* out);
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
 void write_packed_header(std::span<std::byte, kPackedHeaderBytes> out, const PackedHeader& header);
 
 }  // namespace skv

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "error.h"
+#include "payload_memory.h"
 
 namespace skv {
 namespace {
@@ -37,10 +38,13 @@ void spend_packing(Engine& engine, Plan& plan, const Cache& cache) {
   const auto payload = Payload::create(cache, plan, {}, engine.device());
   uint64_t plain = 0;
   uint64_t packed = 0;
+  Packer packer;
   for (const int32_t l : sample) {
     encode_layers(engine, cache, plan, *payload, l, 1);
     const auto at = static_cast<size_t>(l);
-    packed += pack_segment(payload->segment_bytes(at), payload->segments()[at], engine.kernels().digest).size();
+    const Segment& segment = payload->segments()[at];
+    const auto record = payload_memory(record_bound(segment));
+    packed += packer.record(payload->segment_bytes(at), segment, engine.kernels().digest, true, record.get());
     plain += payload->segments()[at].layout.bytes;
   }
   const double ratio = static_cast<double>(packed) / static_cast<double>(plain);

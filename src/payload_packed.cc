@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Payloads in packed form: made, opened, and unpacked as their bytes are wanted.
+#include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <numeric>
 
 #include "codec.h"
 #include "error.h"
@@ -107,27 +110,33 @@ std::unique_ptr<Payload> Payload::pack(Engine& engine, Payload& plain) {
   plain.need_complete();
   const std::span<const std::byte> all = plain.host_bytes();
   const size_t layers = plain.segments().size();
-  std::vector<std::vector<std::byte>> records(layers);
-  engine.run(layers, [&](size_t l, Scratch&) {
-    records[l] = pack_segment(plain.segment_bytes(l), plain.segments()[l], engine.kernels().digest);
-  });
-  const auto total = [&] {
-    uint64_t bytes = kPackedFrontBytes;
-    for (const std::vector<std::byte>& record : records) bytes += record.size();
-    return bytes;
+  // Records are made where each would begin if none were smaller than it can be, then moved together.
+  std::vector<uint64_t> places(layers + 1, kPackedFrontBytes);
+  for (size_t l = 0; l < layers; ++l) places[l + 1] = places[l] + record_bound(plain.segments()[l]);
+  const std::shared_ptr<std::byte> memory = payload_memory(places[layers]);
+  std::vector<uint64_t> sizes(layers);
+  const auto pack = [&](size_t l, bool smaller, Packer& packer) {
+    sizes[l] = packer.record(plain.segment_bytes(l), plain.segments()[l], engine.kernels().digest, smaller,
+                             memory.get() + places[l]);
   };
+  std::atomic<size_t> next = 0;
+  engine.run(std::min(static_cast<size_t>(engine.threads()), layers), [&](size_t, Scratch&) {
+    Packer packer;  // one for all layers that a thread takes
+    for (size_t l = next++; l < layers; l = next++) pack(l, true, packer);
+  });
+  const auto total = [&] { return std::accumulate(sizes.begin(), sizes.end(), uint64_t{kPackedFrontBytes}); };
   for (size_t l = 0; l < layers && all.size() / kMaxExpansion > total(); ++l) {
-    records[l] = store_segment(plain.segment_bytes(l), plain.segments()[l], engine.kernels().digest);
+    Packer packer;
+    pack(l, false, packer);
   }
   const uint64_t size = total();
-  const std::shared_ptr<std::byte> memory = payload_memory(size);
   write_packed_header(std::span<std::byte, kPackedHeaderBytes>(memory.get(), kPackedHeaderBytes),
                       {static_cast<uint32_t>(layers), size, all.size()});
   std::memcpy(memory.get() + kPackedHeaderBytes, all.data(), kHeaderBytes);
   uint64_t at = kPackedFrontBytes;
-  for (const std::vector<std::byte>& record : records) {
-    std::memcpy(memory.get() + at, record.data(), record.size());
-    at += record.size();
+  for (size_t l = 0; l < layers; ++l) {
+    std::memmove(memory.get() + at, memory.get() + places[l], sizes[l]);
+    at += sizes[l];
   }
   std::unique_ptr<Payload> packed = open({memory.get(), size}, memory);
   const skv_receipt own = packed->receipt_;
