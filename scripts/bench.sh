@@ -8,7 +8,7 @@ usage() {
 usage: scripts/bench.sh [--quick] [--no-peers] [--json FILE] [--check [FILE]] [options of Google Benchmark]
 
 Prints, for six shapes of at least 256 MiB, the rates of encode and decode with digests on, and vs_memcpy: the median
-of memcpy's time over the codec's, both timed in every iteration. About 4 minutes. --json and --check also time
+of memcpy's time over the codec's, both timed in every iteration. About 5 minutes. --json and --check also time
 other quantizers on the same tensors (bench/peers/cpu.sh), about 10 minutes more.
 
   --quick         the 4-bit default of two shapes only, no peers
