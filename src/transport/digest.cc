@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "kernels/kernels.h"
+#include "spectrumkv.h"
 #include "transport/frame.h"
 
 #define XXH_INLINE_ALL
@@ -10,7 +12,11 @@
 
 namespace skv::transport {
 
-std::uint64_t digest64(std::span<const std::byte> bytes) noexcept { return XXH3_64bits(bytes.data(), bytes.size()); }
+std::uint64_t digest64(std::span<const std::byte> bytes) noexcept {
+  // With the widest vectors there are: a leaf that is still in a cache takes half as long as with the baseline's.
+  static const auto digest = kernels::kernels_of(SKV_TARGET_AUTO)->digest;
+  return digest(bytes.data(), bytes.size());
+}
 
 struct DigestChain::State {
   XXH3_state_t xxh;
