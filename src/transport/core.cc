@@ -6,10 +6,9 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <asio/post.hpp>
 #include <csignal>
 #include <system_error>
-
-#include <asio/post.hpp>
 
 #include "error.h"
 

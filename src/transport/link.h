@@ -22,7 +22,7 @@ class Link {
   virtual ~Link() = default;
   // Bytes handed to it that have not left this machine, where it can tell.
   virtual std::optional<std::uint64_t> holds() { return std::nullopt; }
-  virtual void flush() = 0;   // the session may have output: write what fits, arrange for the rest
+  virtual void flush() = 0;  // the session may have output: write what fits, arrange for the rest
   // DATA bodies go and come by this channel from now on. Only a stream's link has to know.
   virtual void use(std::unique_ptr<UcxChannel>) {}
   // The channel may have bytes, or room.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast a link takes bytes, measured while it is what everything waits for. A link that can tell how many bytes it still
-// holds (a TCP socket) is measured by what leaves it; of another one, from the moment it would take no more until there is
-// nothing to send. What fits into buffers at once says nothing. Keeps what it knows between transfers. No clock of its own.
+// How fast a link takes bytes, measured while it is what everything waits for. A link that can tell how many bytes it
+// still holds (a TCP socket) is measured by what leaves it; of another one, from the moment it would take no more until
+// there is nothing to send. What fits into buffers at once says nothing. Keeps what it knows between transfers. No
+// clock of its own.
 #pragma once
 
 #include <algorithm>

@@ -23,8 +23,8 @@ constexpr unsigned kMajor = 1, kMinor = 13;
 constexpr std::size_t kUnderWay = 4;
 constexpr std::size_t kMessageBytes = 256 * 1024;
 
-// Sets variables for as long as it lives. UCX's constructor reads them: it would install signal handlers, and hook memory
-// functions, in a process that is somebody else's. One at a time: endpoints open on any thread.
+// Sets variables for as long as it lives. UCX's constructor reads them: it would install signal handlers, and hook
+// memory functions, in a process that is somebody else's. One at a time: endpoints open on any thread.
 class Environment {
  public:
   Environment() : turn_(mutex()) {
@@ -86,7 +86,8 @@ struct UcxLibrary {
 namespace {
 
 bool is_error(const void* pointer) {  // UCS_PTR_IS_ERR
-  return reinterpret_cast<std::uintptr_t>(pointer) >= static_cast<std::uintptr_t>(static_cast<std::intptr_t>(ucp::kLast));
+  return reinterpret_cast<std::uintptr_t>(pointer) >=
+         static_cast<std::uintptr_t>(static_cast<std::intptr_t>(ucp::kLast));
 }
 ucp::Status status_of(const void* pointer) {
   return static_cast<ucp::Status>(reinterpret_cast<std::intptr_t>(pointer));
@@ -104,14 +105,16 @@ std::shared_ptr<const UcxLibrary> load(const std::string& path) {
   }
   if (handle == nullptr) {
     const char* why = ::dlerror();
-    fail(SKV_E_UNAVAILABLE, "plane ucx: %s. Install UCX %u.%u or later (Debian: libucx0), or name it with skv_endpoint_set_library",
+    fail(SKV_E_UNAVAILABLE,
+         "plane ucx: %s. Install UCX %u.%u or later (Debian: libucx0), or name it with skv_endpoint_set_library",
          why != nullptr ? why : name.c_str(), kMajor, kMinor);
   }
   auto library = std::make_shared<UcxLibrary>();
   const auto find = [&](const char* symbol, auto& function) {
     void* at = ::dlsym(handle, symbol);
     // ucs functions lie in a library that libucp needs, which RTLD_LOCAL lets its handle see.
-    if (at == nullptr) fail(SKV_E_UNAVAILABLE, "plane ucx: %s has no %s, want UCX %u.%u or later", name.c_str(), symbol, kMajor, kMinor);
+    if (at == nullptr)
+      fail(SKV_E_UNAVAILABLE, "plane ucx: %s has no %s, want UCX %u.%u or later", name.c_str(), symbol, kMajor, kMinor);
     std::memcpy(&function, &at, sizeof at);
   };
   find("ucp_get_version", library->get_version);
@@ -138,7 +141,8 @@ std::shared_ptr<const UcxLibrary> load(const std::string& path) {
   library->get_version(&major, &minor, &patch);
   library->version = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
   if (major != kMajor || minor < kMinor) {
-    fail(SKV_E_UNAVAILABLE, "plane ucx: %s is UCX %s, want %u.%u or later", name.c_str(), library->version.c_str(), kMajor, kMinor);
+    fail(SKV_E_UNAVAILABLE, "plane ucx: %s is UCX %s, want %u.%u or later", name.c_str(), library->version.c_str(),
+         kMajor, kMinor);
   }
   return library;
 }
@@ -207,8 +211,8 @@ UcxNode::~UcxNode() {
   if (context_ != nullptr) library_->cleanup(context_);
 }
 
-signed char UcxNode::on_message(void* arg, const void* header, std::size_t header_length, void* data, std::size_t length,
-                                const void* given) {
+signed char UcxNode::on_message(void* arg, const void* header, std::size_t header_length, void* data,
+                                std::size_t length, const void* given) {
   auto& node = *static_cast<UcxNode*>(arg);
   const auto& param = *static_cast<const ucp::RecvParam*>(given);
   if (header_length != 16) return ucp::kOk;
@@ -226,6 +230,7 @@ signed char UcxNode::on_message(void* arg, const void* header, std::size_t heade
     channel.broken_ = "more than " + std::to_string(channel.most_) + " bytes that were not asked for";
   }
   if (!channel.broken_.empty()) return ucp::kOk;
+  node.came_ = true;
   channel.received_++;
   channel.queued_ += length;
   UcxChannel::Piece& piece = channel.pieces_.emplace_back();
@@ -257,14 +262,16 @@ std::unique_ptr<UcxChannel> UcxNode::connect(std::span<const std::byte> address,
 
 unsigned UcxNode::progress(unsigned rounds) {
   unsigned done = 0;
-  while (done < rounds && library_->worker_progress(worker_) != 0) done++;
+  came_ = false;
+  while (done < rounds && !came_ && library_->worker_progress(worker_) != 0) done++;
   return done;
 }
 
 bool UcxNode::arm() { return library_->worker_arm(worker_) != ucp::kBusy; }
 
 std::size_t UcxNode::slots_busy() const noexcept {
-  return static_cast<std::size_t>(std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot->busy; }));
+  return static_cast<std::size_t>(
+      std::count_if(slots_.begin(), slots_.end(), [](const auto& slot) { return slot->busy; }));
 }
 
 UcxNode::Slot& UcxNode::take_slot() {

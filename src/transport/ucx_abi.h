@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of UCP's stable C interface that the UCX plane uses, as of 1.13 (ucp/api/ucp.h, BSD-3-Clause; structs are extended
-// behind field masks, so later libraries take these). tests/faults/ucx_test.cc compares it with a real header where there
-// is one.
+// The part of UCP's stable C interface that the UCX plane uses, as of 1.13 (ucp/api/ucp.h, BSD-3-Clause; structs are
+// extended behind field masks, so later libraries take these). tests/faults/ucx_test.cc compares it with a real header
+// where there is one.
 #pragma once
 
 #include <sys/socket.h>

@@ -36,9 +36,9 @@ TEST(Endpoint, OptionsAreCheckedAndFrozenOnceUsed) {
 
 TEST(Endpoint, AddressesThatMakeNoSenseAreRefused) {
   Endpoint endpoint;
-  for (const char* uri : {"", "tcp:/", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:x",
-                          "tcp://127.0.0.1:65536", "tcp://:1", "tcp://[::1]", "unix://", "unix://relative", "unix://@",
-                          "inproc://", "http://x"}) {
+  for (const char* uri :
+       {"", "tcp:/", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:x", "tcp://127.0.0.1:65536",
+        "tcp://:1", "tcp://[::1]", "unix://", "unix://relative", "unix://@", "inproc://", "http://x"}) {
     EXPECT_EQ(status_of([&] { endpoint.listen(uri, nullptr, 0); }), SKV_E_ADDRESS) << uri;
     EXPECT_EQ(status_of([&] { endpoint.connect(uri, deadline_ms(kSoon)); }), SKV_E_ADDRESS) << uri;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes over UCX active messages between two nodes of this process, through the real library. Skipped, and saying so, where
-// it is not installed.
+// Bytes over UCX active messages between two nodes of this process, through the real library. Skipped, and saying so,
+// where it is not installed.
 #include "transport/ucx.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,8 @@ static_assert(sizeof(skv::transport::ucp::Params) == sizeof(ucp_params_t));
 SAME(Params, features, ucp_params_t, features);
 SAME(Params, name, ucp_params_t, name);
 static_assert(skv::transport::ucp::kParamFeatures == UCP_PARAM_FIELD_FEATURES);
-static_assert(skv::transport::ucp::kFeatureWakeup == UCP_FEATURE_WAKEUP && skv::transport::ucp::kFeatureAm == UCP_FEATURE_AM);
+static_assert(skv::transport::ucp::kFeatureWakeup == UCP_FEATURE_WAKEUP &&
+              skv::transport::ucp::kFeatureAm == UCP_FEATURE_AM);
 static_assert(sizeof(skv::transport::ucp::WorkerParams) == sizeof(ucp_worker_params_t));
 SAME(WorkerParams, thread_mode, ucp_worker_params_t, thread_mode);
 SAME(WorkerParams, client_id, ucp_worker_params_t, client_id);
@@ -124,7 +125,8 @@ TEST(Ucx, ALibraryThatIsNoneIsUnavailable) {
 }
 
 TEST(Ucx, LoadingLeavesSignalHandlersAlone) {
-  struct sigaction before {}, after {};
+  struct sigaction before {
+  }, after{};
   ::sigaction(SIGSEGV, nullptr, &before);
   const auto node = open_or_null();
   if (!node) GTEST_SKIP() << "SKIPPED: libucp is not installed here";
@@ -179,7 +181,8 @@ TEST(Ucx, AnEndpointWithoutTheLibrarySaysSoWhenItListens) {
 TEST(Ucx, BytesArriveInOrderBothWaysWhateverTheSizes) {
   Nodes nodes;
   NODES_OR_SKIP(nodes);
-  for (const std::size_t size : {std::size_t{1}, std::size_t{63}, std::size_t{4'097}, std::size_t{65'537}, std::size_t{9} << 20}) {
+  for (const std::size_t size :
+       {std::size_t{1}, std::size_t{63}, std::size_t{4'097}, std::size_t{65'537}, std::size_t{9} << 20}) {
     for (const bool back : {false, true}) {
       UcxChannel& from = back ? *nodes.to_a : *nodes.to_b;
       UcxChannel& to = back ? *nodes.to_b : *nodes.to_a;
@@ -190,7 +193,8 @@ TEST(Ucx, BytesArriveInOrderBothWaysWhateverTheSizes) {
         sent += from.send(std::span(bytes).subspan(sent));
         have += to.read(std::span(got).subspan(have, std::min<std::size_t>(7'777, size - have)));
         return have == size;
-      })) << size << " bytes: " << have << " " << from.broken() << to.broken();
+      })) << size
+          << " bytes: " << have << " " << from.broken() << to.broken();
       EXPECT_EQ(sent, size);
       EXPECT_EQ(got, bytes);
       EXPECT_EQ(to.arrived(), 0u);

@@ -80,7 +80,8 @@ void collect(End& end, const Bytes& payload, std::uint64_t deadline, bool honest
       const auto to = end.destinations.find(event.id);
       if (honest && event.status == SKV_OK && to != end.destinations.end()) {
         must(event.moved <= payload.size());
-        must(std::equal(payload.begin(), payload.begin() + static_cast<std::ptrdiff_t>(event.moved), to->second.begin()));
+        must(std::equal(payload.begin(), payload.begin() + static_cast<std::ptrdiff_t>(event.moved),
+                        to->second.begin()));
       }
     }
   }
