@@ -74,8 +74,10 @@ class StreamLink final : public Link {
 
   void channel_ready() override {
     if (!apart_ || aborted_) return;
-    const bool over = peer_.session.is_closed();
-    if (waits_data_ && !over && (apart_->arrived() > 0 || !apart_->broken().empty())) {
+    const bool comes = apart_->arrived() > 0 || !apart_->broken().empty();
+    const bool reads = waits_data_ && !peer_.session.is_closed() && comes;
+    if (!reads && !waits_room_) return;  // a message came, but to another conn
+    if (reads) {
       waits_data_ = false;
       if (read()) await_read();
     }
