@@ -7,9 +7,11 @@ import array
 import ctypes
 import gc
 import mmap
+import os
 import pickle
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -19,6 +21,7 @@ import pytest
 import spectrumkv as skv
 from conftest import empty_like, encode, kv_arrays
 from spectrumkv.buffers import describe, describe_bytes
+from spectrumkv.payload import read_file
 
 MODEL = bytes(range(32))
 OTHER = bytes(32)
@@ -206,6 +209,23 @@ def test_memory_for_payloads_is_aligned_and_zero(size: int) -> None:
     assert not any(memory[:: size - 1])
     memory[-1] = 7
     assert bytes(memory[-2:]) == b"\0\7"
+
+
+@pytest.mark.parametrize("size", [0, 5, 70_000, (32 << 20) + 7])
+def test_files_are_read_whole(size: int, tmp_path: Path) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    file = tmp_path / "data"
+    file.write_bytes(data[:size])
+    assert read_file(file) == data[:size]
+
+
+def test_pipes_are_read_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"spectrum" * 20_000,))
+    writer.start()
+    assert read_file(pipe) == b"spectrum" * 20_000
+    writer.join(10)
 
 
 def test_tiers_can_be_read_and_replaced(engine: skv.Engine) -> None:

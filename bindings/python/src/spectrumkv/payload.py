@@ -147,7 +147,7 @@ class Payload(Handle):
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Payload:
         """Opens a file's bytes."""
-        return cls.open(Path(path).read_bytes())
+        return cls.open(read_file(path))
 
     def save(self, path: str | PathLike[str]) -> int:
         """Writes the bytes to a file, whole or not at all, and returns how many they are."""
@@ -383,3 +383,15 @@ def aligned_bytearray(size: int, alignment: int = 16) -> memoryview:
             store.madvise(mmap.MADV_HUGEPAGE)
     start = -ctypes.addressof(ctypes.c_char.from_buffer(store)) % alignment
     return memoryview(store)[start : start + size]
+
+
+def read_file(path: str | PathLike[str]) -> memoryview:
+    """A file's bytes in an `aligned_bytearray`: large ones in a quarter of the time that ``read_bytes`` takes, which writes
+    to every page of 4 KiB for the first time (docs/results/performance.md)."""
+    with Path(path).open("rb", buffering=0) as file:
+        memory = aligned_bytearray(os.fstat(file.fileno()).st_size)
+        done = 0
+        while done < len(memory) and (count := file.readinto(memory[done:])):
+            done += count
+        rest = file.read()  # of a pipe, or one that grew
+    return memoryview(bytes(memory[:done]) + rest) if rest else memory[:done]

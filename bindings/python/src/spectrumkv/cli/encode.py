@@ -11,6 +11,7 @@ import typer
 from spectrumkv.cache import Cache
 from spectrumkv.cli.console import out, receipt_table, reports_errors
 from spectrumkv.engine import Engine
+from spectrumkv.payload import read_file
 from spectrumkv.plan import STRATEGIES, Plan, Scores
 from spectrumkv.profile import Profile
 
@@ -74,7 +75,7 @@ def encode(
         counts = [int(part) for part in heads.split(",")]
         if len(counts) == 1 and layers is None:
             raise ValueError("one number of --heads: give --layers too")
-        cache = Cache.from_llama(source.read_bytes(), counts[0] if len(counts) == 1 else counts, layers)
+        cache = Cache.from_llama(read_file(source), counts[0] if len(counts) == 1 else counts, layers)
         cache.set_identity(fingerprint, request_id)
     if (
         budget is None
