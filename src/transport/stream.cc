@@ -76,7 +76,7 @@ class StreamLink final : public Link {
     if (!apart_ || aborted_) return;
     const bool comes = apart_->arrived() > 0 || !apart_->broken().empty();
     const bool reads = waits_data_ && !peer_.session.is_closed() && comes;
-    if (!reads && !waits_room_) return;  // a message came, but to another conn
+    if (!reads && !waits_room_) return;  // what happened is another conn's
     if (reads) {
       waits_data_ = false;
       if (read()) await_read();

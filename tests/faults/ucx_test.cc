@@ -125,8 +125,7 @@ TEST(Ucx, ALibraryThatIsNoneIsUnavailable) {
 }
 
 TEST(Ucx, LoadingLeavesSignalHandlersAlone) {
-  struct sigaction before {
-  }, after{};
+  struct sigaction before = {}, after = {};
   ::sigaction(SIGSEGV, nullptr, &before);
   const auto node = open_or_null();
   if (!node) GTEST_SKIP() << "SKIPPED: libucp is not installed here";

@@ -75,6 +75,17 @@ TEST(Profile, EveryEditIsRefused) {
   EXPECT_EQ(SKV_E_MALFORMED, status_of([&] { Profile::parse(std::string(100000, '[')); }));
 }
 
+TEST(Profile, TamperedAndStaleOnesHaveTheirOwnStatus) {
+  const auto with = [](const std::string& now, const std::string& then) {
+    std::string text = sample().json();
+    const size_t at = text.find(now);
+    EXPECT_NE(std::string::npos, at) << now;
+    return status_of([&] { Profile::parse(text.replace(at, now.size(), then)); });
+  };
+  EXPECT_EQ(SKV_E_CHECKSUM, with("cbd2d9\"", "cbd2d8\""));                     // of another model
+  EXPECT_EQ(SKV_E_VERSION, with("\"codec\": \"1.0\"", "\"codec\": \"0.9\""));  // measured with another codec
+}
+
 TEST(Profile, OneNoIsANo) {
   Profile profile = sample();
   profile.set_verdict(SKV_PROBE_LOGITS, {SKV_VERDICT_NO, 0, 1});
