@@ -193,6 +193,10 @@ def test_niah_asks_after_the_transfer(evaluate: Callable[..., Result], tmp_path:
     cases = {key: [(case["place"], case["depth"], case["code"]) for case in row["cases"]] for key, row in made.items()}
     assert cases[0, "raw"] == cases[0, "greedy@0.5"] != cases[1, "raw"]
     assert sum(case["correct"] for window in (0, 1) for case in made[window, "raw"]["cases"]) >= 2
+    # The look-alike's code is told again before each question, unless that is not wanted, and then it is another file.
+    assert json.loads(path.read_text())["settings"]["examples"] == 1
+    assert "made with examples 1" in evaluate("niah", *arguments, "--examples", 0, code=1).output
+    assert "2 examples: wanted at most" in evaluate("niah", *arguments[:-2], "--examples", 2, code=1).output
 
 
 def test_niah_prompts_end_in_their_questions(evaluate: Callable[..., Result], tmp_path: Path) -> None:

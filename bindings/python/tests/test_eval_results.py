@@ -157,6 +157,12 @@ def test_haystacks_hold_every_needle_once_at_its_depth() -> None:
             assert haystack.text.count(needle.sentence) == 1
             at = haystack.text.index(needle.sentence) / (len(haystack.text) - len(needle.sentence))
             assert at == pytest.approx(needle.depth, abs=0.2)
+        first, second = haystack.alike
+        assert all(haystack.text.count(other.sentence) == 1 for other in haystack.alike)
+        told = f"As we read above, {first.sentence} As we read above, {second.sentence} "
+        needle = haystack.asked[0]
+        assert haystack.question(needle, 2) == f"\n\n{told}As we read above, {needle.question}"
+        assert haystack.question(needle, 0) == f"\n\nAs we read above, {needle.question}"
     again = list(niah.haystacks(text, lambda part: len(part.split()), options, 6))
     assert again == made
     with pytest.raises(ValueError, match="the text ends in context"):

@@ -209,6 +209,12 @@ def niah(
     needles: Annotated[int, typer.Option(min=1, max=6, help="Needles asked for in each context.")] = 2,
     distractors: Annotated[int, typer.Option(min=0, max=8, help="Look-alikes in each context, never asked for.")] = 2,
     digits: Annotated[int, typer.Option(min=2, max=9, help="Digits of a code.")] = 4,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=8, help="Look-alikes whose codes are told again before each question. [default: 2, if so many]"
+        ),
+    ] = None,
     depths: Annotated[int, typer.Option(min=2, help="Depths from 0 to 100 %, evenly apart.")] = 11,
     seed: Annotated[int, typer.Option(help="Of places, codes and depths.")] = 0,
     in_prompt: Annotated[
@@ -227,8 +233,8 @@ def niah(
     """P3: a real model retrieves needles from the decoded cache.
 
     Contexts of text hold sentences such as "The Paris office code is 4821.", among look-alikes. The cache is encoded
-    and decoded before anything is asked; then the model completes "As we read above, The Paris office code is". Or the
-    prompt ends in the question.
+    and decoded before anything is asked; then two look-alikes' codes are told again as examples, and the model completes
+    "As we read above, The Paris office code is". Or the prompt ends in all that.
 
     Example: spectrumkv eval niah --model gemma3-270m --strategies error-aware,greedy --budgets 0.24 --json niah.json
     """
@@ -240,7 +246,8 @@ def niah(
         model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json, profile
     )  # fmt: skip
     places = tuple(round(i / (depths - 1), 4) for i in range(depths))
-    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed, in_prompt)
+    told = min(protocol.EXAMPLES, distractors) if examples is None else examples
+    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed, in_prompt, told)
     try:
         results = protocol.run(options, Steps(out()))
     except RuntimeError as error:

@@ -9,6 +9,9 @@ generated digits are right or wrong. Every arm answers every question from a cac
 
 Or the prompt ends in the question, as when one server prefills a request and another decodes it: each question then has
 a prompt of its own, whose last token is evaluated on the decoded cache.
+
+Worked examples may stand between the context and the question: the same words about look-alikes, with their codes. A
+small model that sees them knows what is wanted, and says a code or does not; without them it wavers.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ ENOUGH: Final = 0.8
 """Success of raw below which a run says little about the codec."""
 CLEAR: Final = 1.0
 """Nats by which every token of raw's answer is ahead of the next likely one where it counts as clear."""
+EXAMPLES: Final = 2
+"""Worked examples before a question, unless asked otherwise: with them raw is clear about 55 of Gemma's 66 cases, without
+about 13 (docs/guides/evaluation.md)."""
 CASES: Final = 60
 """Cases below which it says little about anything."""
 
@@ -43,10 +49,11 @@ _SITES: Final = (
 )  # fmt: skip
 _ROOMS: Final = ("office", "gate", "cellar", "archive", "workshop", "kitchen", "tower", "depot")
 _QUESTION: Final = "The {place} code is"
-_ASK: Final = "\n\nAs we read above, "
+_ASK: Final = "As we read above, "
 # Without these words before the question the models retrieve about half as much, even from the raw cache.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
 _ROOM_FOR_ANSWER: Final = 96  # tokens of question and answer, at most
+_ROOM_FOR_EXAMPLE: Final = 32
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Options:
     seed: int
     in_prompt: bool = False
     """Whether the prompt ends in the question."""
+    examples: int = 0
+    """Look-alikes whose codes are told again before each question."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,16 @@ class Needle:
 
 @dataclass(frozen=True)
 class Haystack:
-    """One context: its text, and the needles that are asked for (it has look-alikes besides)."""
+    """One context: its text, the needles that are asked for, and the look-alikes."""
 
     text: str
     asked: list[Needle]
+    alike: list[Needle]
+
+    def question(self, needle: Needle, examples: int) -> str:
+        """What follows the context, up to the code."""
+        told = [f"{_ASK}{other.sentence} " for other in self.alike[:examples]]
+        return "\n\n" + "".join(told) + _ASK + needle.question
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,7 @@ def haystacks(content: str, sentence_tokens: Any, options: Options, count: int) 
             if left < 0:
                 break
             stretch.append(sentence)
-        yield Haystack(_insert(stretch, needles + others), needles)
+        yield Haystack(_insert(stretch, needles + others), needles, others)
 
 
 def _needles(random: np.random.Generator, depths: list[float], options: Options) -> tuple[list[Needle], list[Needle]]:
@@ -159,15 +174,18 @@ def run(options: Options, steps: Steps) -> Results:
     """Asks every question in every arm that the file does not hold yet."""
     if options.needles + 1 > min(len(_SITES), len(_ROOMS)):
         raise ValueError(f"{options.needles} needles: wanted at most {min(len(_SITES), len(_ROOMS)) - 1}")
+    if options.examples > options.distractors:
+        raise ValueError(f"{options.examples} examples: wanted at most as many as look-alikes, {options.distractors}")
     common = options.common
     if options.in_prompt:
         common = replace(common, windows=common.windows * options.needles)
-    with session(common, options.tokens + _ROOM_FOR_ANSWER, steps) as made:
+    room = _ROOM_FOR_ANSWER + options.examples * _ROOM_FOR_EXAMPLE
+    with session(common, options.tokens + room, steps) as made:
         context = made.context
         settings = made.settings(
             tokens=options.tokens, depths=list(options.depths), needles=options.needles,
             distractors=options.distractors, digits=options.digits, seed=options.seed,
-            question_in_prompt=options.in_prompt or None,
+            question_in_prompt=options.in_prompt or None, examples=options.examples or None,
         )  # fmt: skip
         results = Results(options.common.json, KIND, settings)
 
@@ -193,7 +211,10 @@ def run(options: Options, steps: Steps) -> Results:
 
 def _asked(context: LlamaContext, haystack: Haystack, options: Options) -> Iterator[Asked]:
     tokens = [*context.start_tokens, *context.tokenize(haystack.text, add_bos=False)][: options.tokens]
-    questions = [(needle, context.tokenize(_ASK + needle.question, add_bos=False)) for needle in haystack.asked]
+    questions = [
+        (needle, context.tokenize(haystack.question(needle, options.examples), add_bos=False))
+        for needle in haystack.asked
+    ]
     if options.in_prompt:
         yield from (Asked(tokens + question[:-1], [(needle, question[-1:])]) for needle, question in questions)
     else:
