@@ -159,7 +159,8 @@ def _heat(axes: Axes, values: NDArray[np.float64]) -> None:
     axes.imshow(values, vmin=0, vmax=100, cmap="RdYlGn", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8)
+            colour = "black" if 10 < value < 90 else "white"  # both ends of the map are dark
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 # ------------------------------------------------------------------------------------------------------- P4
