@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -53,29 +54,33 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(task)
+        ends, up = [writer], None
         try:
             far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
-        except OSError:
-            writer.close()
-            return
-        up = asyncio.create_task(self._copy(reader, far_writer))
-        try:
+            ends.append(far_writer)
+            up = self._keep(asyncio.create_task(self._copy(reader, far_writer)))
             await self._down(far_reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass
+            pass  # asyncio prints a traceback for a connection's task that ends as cancelled
         finally:
-            for end in (writer, far_writer):
+            for end in ends:
                 end.close()
-            up.cancel()
-            await asyncio.gather(up, return_exceptions=True)
+            if up is not None:
+                up.cancel()
+
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Ends a task, at the latest, with the relay."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     @staticmethod
     async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 14):
