@@ -213,6 +213,41 @@ def test_niah_prompts_end_in_their_questions(evaluate: Callable[..., Result], tm
     assert "question_in_prompt" in evaluate("niah", *arguments, "--json", within, code=1).output
 
 
+def test_niah_fetches_an_upgrade_when_in_doubt(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    arguments = (
+        "--tokens",
+        160,
+        "--contexts",
+        1,
+        "--distractors",
+        0,
+        "--strategies",
+        "error-aware",
+        "--budgets",
+        "0.3",
+    )
+    sure, unsure, never = tmp_path / "sure.json", tmp_path / "unsure.json", tmp_path / "never.json"
+    evaluate("niah", *arguments, "--json", never)
+    evaluate("niah", *arguments, "--json", sure, "--doubt", 0)  # no token is behind the next one
+    text = evaluate("niah", *arguments, "--json", unsure, "--doubt", 1000, "--more", 0.2).output
+    assert "upgraded in 1 of 1 prompts" in " ".join(text.split())
+    key = (0, "error-aware@0.3")
+    plain, kept, raised = rows(never)[key], rows(sure)[key], rows(unsure)[key]
+    assert kept["upgrade_bytes"] == 0
+    assert (kept["payload_bytes"], kept["cases"]) == (plain["payload_bytes"], plain["cases"])
+    assert 0.15 * plain["raw_bytes"] < raised["upgrade_bytes"] <= 0.2 * plain["raw_bytes"]  # once for both questions
+    assert raised["payload_bytes"] == plain["payload_bytes"] + raised["upgrade_bytes"]
+    raw = [case["margin"] for case in rows(never)[0, "raw"]["cases"]]
+    away = [
+        sum(abs(case["margin"] - known) for case, known in zip(row["cases"], raw, strict=True))
+        for row in (plain, raised)
+    ]
+    assert away[1] < away[0]  # what was fetched is what the answers come from
+    assert rows(unsure)[0, "raw"]["upgrade_bytes"] == 0
+    assert "made with doubt" in evaluate("niah", *arguments, "--json", unsure, "--doubt", 0, code=1).output
+    assert "--more without --doubt" in evaluate("niah", *arguments, "--more", 0.2, code=1).output
+
+
 def test_a_sliding_window_model_s_state_has_its_full_attention_layers_first() -> None:
     name = models.MODELS["gemma3-270m"].file_name
     if not (models.cache_folder() / f"{name}.ok").is_file():

@@ -224,6 +224,16 @@ def niah(
             help="End each prompt in its question, as when one server prefills and another decodes.",
         ),
     ] = False,
+    doubt: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Fetch an upgrade and ask again when a token of an answer is ahead of the next by fewer nats. [default: never]",
+        ),
+    ] = None,
+    more: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="The upgrade's share of the raw bytes. [default: 0.12]")
+    ] = None,
     weights: Weights = "f32",
     inject: Inject = "none",
     profile: ProfileFile = None,
@@ -246,8 +256,13 @@ def niah(
         model, text, strategies, budgets, queries, no_queries, windows, weights, inject, threads, json, profile
     )  # fmt: skip
     places = tuple(round(i / (depths - 1), 4) for i in range(depths))
+    if more is not None and doubt is None:
+        raise fail("--more without --doubt: wanted both, or neither")
+    share = protocol.MORE if more is None else more
     told = min(protocol.EXAMPLES, distractors) if examples is None else examples
-    options = protocol.Options(common, tokens, places, needles, distractors, digits, seed, in_prompt, told)
+    options = protocol.Options(
+        common, tokens, places, needles, distractors, digits, seed, in_prompt, told, doubt, share
+    )
     try:
         results = protocol.run(options, Steps(out()))
     except RuntimeError as error:

@@ -10,6 +10,9 @@ generated digits are right or wrong. Every arm answers every question from a cac
 Or the prompt ends in the question, as when one server prefills a request and another decodes it: each question then has
 a prompt of its own, whose last token is evaluated on the decoded cache.
 
+A decoder may fetch more precision when it is in doubt: when a token of an answer is ahead of the next likely one by less than so
+many nats, an upgrade of the payload is fetched, and the question is asked again. An arm's bytes are then those of both.
+
 Worked examples may stand between the context and the question: the same words about look-alikes, with their codes. A
 small model that sees them knows what is wanted, and says a code or does not; without them it wavers.
 """
@@ -22,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spectrumkv.eval.arms import RAW, Arm
 from spectrumkv.eval.results import Results, Row
@@ -43,15 +47,19 @@ EXAMPLES: Final = 2
 """Worked examples before a question, unless asked otherwise: with them raw is clear about 55 of Gemma's 66 cases, without
 about 13 (docs/guides/evaluation.md)."""
 
+MORE: Final = 0.12
+"""Share of the raw bytes that a decoder in doubt fetches, unless asked otherwise: what examples/upgrade.py ends with."""
+
 _SITES: Final = (
     "Paris", "London", "Berlin", "Rome", "Madrid", "Vienna", "Moscow", "Tokyo", "Boston", "Chicago", "Dublin", "Athens", "Cairo",
     "Delhi", "Sydney", "Toronto",
 )  # fmt: skip
 _ROOMS: Final = ("office", "gate", "cellar", "archive", "workshop", "kitchen", "tower", "depot")
 _QUESTION: Final = "The {place} code is"
-_ASK: Final = "As we read above, "
+_BEFORE: Final = "As we read above, "
 # Without these words before the question the models retrieve about half as much, even from the raw cache.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+")
+_NUMBER: Final = re.compile(r"\s*\d+\D")  # with what follows it, which says that it has ended
 _ROOM_FOR_ANSWER: Final = 96  # tokens of question and answer, at most
 _ROOM_FOR_EXAMPLE: Final = 32  # tokens of one, at most
 
@@ -71,6 +79,10 @@ class Options:
     """Whether the prompt ends in the question."""
     examples: int = 0
     """Look-alikes whose codes are told again before each question."""
+    doubt: float | None = None
+    """Nats below which a token of an answer is in doubt; None: an upgrade is never fetched."""
+    more: float = MORE
+    """Share of the raw bytes that an upgrade may take."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +118,8 @@ class Haystack:
 
     def question(self, needle: Needle, examples: int) -> str:
         """What follows the context, up to the code."""
-        told = [f"{_ASK}{other.sentence} " for other in self.alike[:examples]]
-        return "\n\n" + "".join(told) + _ASK + needle.question
+        told = [f"{_BEFORE}{other.sentence} " for other in self.alike[:examples]]
+        return "\n\n" + "".join(told) + _BEFORE + needle.question
 
 
 @dataclass(frozen=True)
@@ -186,6 +198,7 @@ def run(options: Options, steps: Steps) -> Results:
             tokens=options.tokens, depths=list(options.depths), needles=options.needles,
             distractors=options.distractors, digits=options.digits, seed=options.seed,
             question_in_prompt=options.in_prompt or None, examples=options.examples or None,
+            doubt=options.doubt, more=None if options.doubt is None else options.more,
         )  # fmt: skip
         results = Results(options.common.json, KIND, settings)
 
@@ -221,6 +234,38 @@ def _asked(context: LlamaContext, haystack: Haystack, options: Options) -> Itera
         yield Asked(tokens, questions)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What was generated."""
+
+    tokens: list[int]
+    text: str
+    margins: list[float]
+    """Of each token, how far it is ahead of the next likely one: nats."""
+    least_margin: float
+    """Of the number that the answer begins with, or of all of an answer that begins with none."""
+
+    def margin_of(self, needle: Needle, context: LlamaContext) -> float | None:
+        """The least one of a needle's code, or None for a wrong answer."""
+        if not needle.found_in(self.text):
+            return None
+        # The code ends where the text of the first tokens holds it; what follows is not the answer's.
+        count = range(1, len(self.tokens))
+        ends = next((n for n in count if needle.code in context.detokenize(self.tokens[:n])), None)
+        return min(self.margins[:ends])
+
+
+def _ask(context: LlamaContext, state: NDArray[np.uint8], begin: int, question: list[int], options: Options) -> Answer:
+    context.import_state(state)
+    logits = context.evaluate(question, begin, "last")
+    assert logits is not None
+    margins: list[float] = []
+    given = context.greedy(logits[0], begin + len(question), 2 * options.digits + 1, margins=margins)
+    count = range(1, len(given) + 1)
+    ended = next((n for n in count if _NUMBER.match(context.detokenize(given[:n]))), len(given) + 1)
+    return Answer(given, context.detokenize(given), margins, min(margins[: max(ended - 1, 1)]))
+
+
 def _prompt(
     made: Session, results: Results, options: Options, number: int, asked: Asked, arms: list[Arm], work: float
 ) -> None:
@@ -235,27 +280,23 @@ def _prompt(
                 raise RuntimeError("the lossless arm's state differs from the original's: the harness is broken")
             cases = []
             for needle, question in asked.questions:
-                context.import_state(delivery.state)
-                begin = len(asked.prompt)
-                logits = context.evaluate(question, begin, "last")
-                assert logits is not None
-                margins: list[float] = []
-                given = context.greedy(logits[0], begin + len(question), 2 * options.digits + 1, margins=margins)
-                answer = context.detokenize(given)
-                # The code ends where the text of the first tokens holds it; what follows is not the answer's.
-                ends = next((n for n in range(1, len(given)) if needle.code in context.detokenize(given[:n])), None)
-                correct = needle.found_in(answer)
+                answer = _ask(context, delivery.state, len(asked.prompt), question, options)
+                fetch = options.doubt is not None and arm.strategy != RAW and answer.least_margin < options.doubt
+                if fetch and not delivery.upgrade_bytes:  # else it is there already
+                    delivery = sender.upgrade(arm, delivery, options.more)
+                    answer = _ask(context, delivery.state, len(asked.prompt), question, options)
                 cases.append(
                     {
                         "depth": needle.depth,
                         "place": needle.place,
                         "code": needle.code,
-                        "answer": answer,
-                        "correct": correct,
-                        "margin": min(margins[:ends]) if correct else None,
+                        "answer": answer.text,
+                        "correct": needle.found_in(answer.text),
+                        "margin": answer.margin_of(needle, context),
                     }
                 )
-            return delivery.facts(arm) | {"cases": cases}
+            upgrade = {} if options.doubt is None else {"upgrade_bytes": delivery.upgrade_bytes}
+            return delivery.facts(arm) | upgrade | {"cases": cases}
 
         run_arms(made, results, number, arms, work, measure)
 
@@ -301,10 +342,15 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
                     f"{depth:g}": _rate([case["correct"] for _, case in cases if case["depth"] == depth])
                     for depth in depths
                 },
-                "note": own[0]["note"],
+                "note": "; ".join(filter(None, (own[0]["note"], _upgraded(own)))),
             }
         )
     return entries
+
+
+def _upgraded(own: list[Row]) -> str:
+    count = sum(row.get("upgrade_bytes", 0) > 0 for row in own)
+    return f"upgraded in {count} of {len(own)} prompts" if count else ""
 
 
 def weaknesses(entries: list[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spectrumkv.cache import Cache
 from spectrumkv.constants import CacheKey
 from spectrumkv.engine import Engine
-from spectrumkv.eval.arms import Arm, solve
+from spectrumkv.eval.arms import Arm, new_plan, solve
 from spectrumkv.eval.inject import LayerInjection, inject_state
 from spectrumkv.eval.kept import keep_cells, kept_tokens
 from spectrumkv.eval.prompt import Prompt, set_queries
@@ -31,12 +31,14 @@ class Delivery:
     state: NDArray[np.uint8]
     """For `LlamaContext.import_state`: injection undone, dropped tokens gone."""
     data: bytes
-    """The payload."""
+    """The payload that came first."""
     receipt: Receipt
     dropped: int
     """Tokens that were not sent, in the layer that misses most."""
     note: str
     """Why the budget is another one than asked for, or ""."""
+    upgrade_bytes: int = 0
+    """Of an upgrade that came after it."""
 
     def facts(self, arm: Arm) -> dict[str, Any]:
         """What a row of results says about it."""
@@ -45,7 +47,7 @@ class Delivery:
             "strategy": arm.strategy,
             "budget": arm.budget,
             "raw_bytes": receipt.raw_bytes,
-            "payload_bytes": receipt.payload_bytes,
+            "payload_bytes": len(self.data) + self.upgrade_bytes,
             "code": receipt.code.name.lower(),
             "scored": receipt.scored.name.lower(),
             "k_rows": {tier.name.lower(): count for tier, count in receipt.k_rows.items() if count},
@@ -92,18 +94,34 @@ class Sender:
         with plan, self._engine.encode(self.cache, plan) as encoded:
             receipt = encoded.receipt()
             data = bytes(encoded)
-        with (
-            Payload.open(data) as payload,
-            Cache.to_llama(payload, self._context.v_trans, "f16", fingerprint=self._context.fingerprint) as target,
-        ):
+        with Payload.open(data) as payload:
+            state, dropped = self._decode(payload)
+        return Delivery(state, data, receipt, dropped, note)
+
+    def upgrade(self, arm: Arm, delivery: Delivery, share: float) -> Delivery:
+        """What a decoder has that fetches an upgrade of this share of the raw bytes for a delivery. Raises SpectrumKVError,
+        `kept.DropError`."""
+        more = new_plan(self._engine, arm.strategy, budget=share, profile=self._profile)
+        with Payload.open(delivery.data) as base:
+            with (
+                more.upgrade(base, self.cache, self.scores),
+                self._engine.encode_upgrade(self.cache, base, more) as made,
+            ):
+                data = bytes(made)
+            with Payload.open(data) as upgrade, base.apply(upgrade) as better:
+                state, dropped = self._decode(better)
+        return replace(delivery, state=state, dropped=dropped, upgrade_bytes=len(data))
+
+    def _decode(self, payload: Payload) -> tuple[NDArray[np.uint8], int]:
+        """The state that a payload gives, and how many tokens it lacks."""
+        with Cache.to_llama(payload, self._context.v_trans, "f16", fingerprint=self._context.fingerprint) as target:
             target.set(CacheKey.CAN_MASK, 1)
             self._engine.decode(payload, target)
             state = np.frombuffer(target.blob, np.uint8).copy()
             kept = kept_tokens(payload)
         if self._injection is not None:
             state = inject_state(state, self._injection, undo=True)
-        dropped = max(int((~keys).sum()) for keys, _ in kept)
-        return Delivery(keep_cells(state, kept), data, receipt, dropped, note)
+        return keep_cells(state, kept), max(int((~keys).sum()) for keys, _ in kept)
 
     def close(self) -> None:
         """Frees the view and the scores."""
